@@ -1,0 +1,155 @@
+// Package wire is what fetch and rkt-fetch say to each other: one request,
+// then small typed messages over two pipes. Bulk never passes here: it lies in
+// the spool folder, whose fd both hold. Messages from rkt-fetch come from a
+// process that reads attacker bytes; Receive bounds and checks each one, and
+// the text in them is escaped before it is shown.
+package wire
+
+// Version is the version of the protocol; both ends are installed together.
+const Version = 1
+
+// File descriptors that rkt-fetch is started with.
+const (
+	SpoolFD  = 3 // the spool folder, the only place it writes to
+	ReportFD = 4 // it writes Messages here
+	OrderFD  = 5 // it reads the Request, then Orders, here
+	SourceFD = 6 // a local image: folder or file; absent for a registry
+)
+
+// Names of the files it leaves in the spool folder.
+const (
+	IndexFile    = "index"    // the image index, when the reference led through one
+	ManifestFile = "manifest" // the image manifest; synthesised for a docker archive
+	ConfigFile   = "config"   // the image config
+	// LayerTar and LayerFacts are formats that take the layer's position.
+	LayerTar   = "layer-%d.tar"
+	LayerFacts = "layer-%d.facts"
+	// LayerBlob keeps the bytes as they came, with --keep-compressed.
+	LayerBlob = "layer-%d.blob"
+)
+
+// Mode is what rkt-fetch is to do.
+type Mode string
+
+// The modes.
+const (
+	Fetch  Mode = "fetch"  // an image from Source into the spool
+	Scan   Mode = "scan"   // facts of the tar on SourceFD into the spool, as layer 0
+	Unpack Mode = "unpack" // the tar on SourceFD unpacked into the spool folder "root"
+)
+
+// Request is the first message to rkt-fetch, as one line of JSON.
+type Request struct {
+	Version  int      `json:"version"`
+	Mode     Mode     `json:"mode"`
+	Source   Source   `json:"source"`
+	Platform Platform `json:"platform"`
+	// Parallel is how many layers are worked on at once; 0 = a default.
+	Parallel int  `json:"parallel,omitempty"`
+	KeepBlob bool `json:"keepBlob,omitempty"`
+	// StallSeconds ends a transfer that brings nothing for so long; 0 = a default.
+	StallSeconds int `json:"stallSeconds,omitempty"`
+}
+
+// Kind is where an image comes from.
+type Kind string
+
+// The kinds of sources.
+const (
+	Registry      Kind = "registry"
+	Layout        Kind = "oci"            // SourceFD is an OCI image layout folder
+	OCIArchive    Kind = "oci-archive"    // SourceFD is a tar of one, maybe compressed; may be a pipe
+	DockerArchive Kind = "docker-archive" // SourceFD is a `docker save` tar, maybe compressed; may be a pipe
+	AnyArchive    Kind = "archive"        // one of the two; rkt-fetch finds out
+)
+
+// Source says which image.
+type Source struct {
+	Kind Kind `json:"kind"`
+	// Tag and Digest select the image; Digest ("sha256:<hex>") wins.
+	Tag    string `json:"tag,omitempty"`
+	Digest string `json:"digest,omitempty"`
+	// Repository and Endpoints are for a registry. Endpoints are tried in
+	// order: mirrors, then the registry itself.
+	Repository string     `json:"repository,omitempty"`
+	Endpoints  []Endpoint `json:"endpoints,omitempty"`
+}
+
+// Endpoint is one registry host with what may be sent to it.
+type Endpoint struct {
+	Host string `json:"host"` // host[:port]
+	HTTP bool   `json:"http,omitempty"`
+	// CAs are PEM certificates trusted for this host besides the system's.
+	CAs string `json:"cas,omitempty"`
+	// User and Password are for basic authentication and for asking for a
+	// token; IdentityToken is a refresh token; RegistryToken a ready bearer token.
+	User          string `json:"user,omitempty"`
+	Password      string `json:"password,omitempty"`
+	IdentityToken string `json:"identityToken,omitempty"`
+	RegistryToken string `json:"registryToken,omitempty"`
+	// TokenHosts are further hosts that the credentials may be sent to when the
+	// registry names them as its token server. Its own host, and hosts below
+	// the same parent domain, need no entry.
+	TokenHosts []string `json:"tokenHosts,omitempty"`
+	// SkipTLSVerify is set by --insecure-options=tls; credentials are not sent then.
+	SkipTLSVerify bool `json:"skipTLSVerify,omitempty"`
+}
+
+// Platform is the platform to choose from an index.
+type Platform struct {
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+	Variant string `json:"variant,omitempty"`
+}
+
+// Type is the type of a Message or an Order.
+type Type uint8
+
+// Messages from rkt-fetch, in the order they come: Resolved; then, after an
+// Order to go on, Progress and Layer as they happen; Done or Failed last.
+const (
+	Resolved Type = iota + 1 // Index, Manifest, Config are in the spool
+	Progress                 // Layer has Bytes of Total (compressed)
+	Layer                    // tar and facts of Layer are in the spool and closed
+	Note                     // Text for the user (retry, fallback); may come at any time
+	Done
+	Failed // Code and Text say why
+)
+
+// Message is what rkt-fetch reports.
+type Message struct {
+	Type  Type
+	Layer uint32 // position in the manifest
+	Bytes uint64
+	Total uint64
+	Code  Code
+	Text  string // at most MaxText bytes
+}
+
+// MaxText bounds the text of a message in bytes.
+const MaxText = 2048
+
+// Code classifies a failure, so that the front end can give a hint.
+type Code uint8
+
+// The codes.
+const (
+	CodeOther     Code = iota
+	CodeNotFound       // no such repository, tag, digest or file
+	CodeDenied         // credentials missing or refused
+	CodeDigest         // bytes do not have the promised digest or size
+	CodeType           // a media type that rkt does not know
+	CodePlatform       // the index has no manifest for the platform
+	CodeTooLarge       // a manifest, config or layer over its limit
+	CodeLayer          // the layer's tar is malformed or hostile
+	CodeNetwork        // connection, TLS, time-out, server error
+	CodeStall          // nothing came for too long
+	CodeSpace          // the spool's filesystem is full
+	CodePlainHTTP      // the registry answers in plain http
+)
+
+// Order is what fetch answers to Resolved: which layers to bring (true = bring,
+// by position). None of them means that rkt-fetch ends with Done.
+type Order struct {
+	Want []bool
+}

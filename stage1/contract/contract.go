@@ -1,0 +1,317 @@
+// Package contract is everything that the two halves of rkt share: the files
+// through which stage0 tells a stage1 what to do, and the files through which
+// a stage1 tells what became of it.
+//
+// stage0 decides and writes; stage1 performs and reports. Neither imports any
+// other package of the other half. The contract is plain data: numbers instead
+// of names, ordered lists instead of sets with rules, absolute paths or fds.
+// Loading is strict: an unknown field or version is an error, because a
+// security setting that is not understood must not be dropped.
+//
+// Start with Pod (the sandbox), App (one application in it) and Host (what this
+// host lent to this one run). docs/stage1-contract.md is the prose.
+package contract
+
+// Version is the version of all files of the contract. A stage1 accepts
+// Version and Version-1. Raise it with any change of meaning or field.
+const Version = 1
+
+// Names of files and folders, relative to the pod directory, which is the
+// working directory of every stage1 entrypoint.
+const (
+	PodFile  = "pod.json"  // Pod; never changes after the pod is prepared
+	HostFile = "host.json" // Host; written for each run, before stage1 starts
+	AppsDir  = "apps"      // one folder per app, named by the app
+
+	// In the folder of an app.
+	AppFile     = "app.json"    // App
+	SpecFile    = "config.json" // runtime-spec Spec, without hooks and annotations
+	SeccompFile = "seccomp.bpf" // struct sock_filter[]; absent = no filter
+	UpperDir    = "fs/upper"    // writable layer; owners on disk are owners inside
+	WorkDir     = "fs/work"     // overlayfs work folder
+	StartedFile = "started"     // Started; renamed into place before the app may exec
+	ExitFile    = "exit"        // Exit; renamed into place when the app is over
+	LimitsFile  = "limits"      // Limits; changed by `rkt update`
+
+	// ReadyFile appears when every app of the pod has been started.
+	ReadyFile = "ready"
+	// VolumesDir holds the empty volumes, one folder each.
+	VolumesDir = "volumes"
+	// EtcDir holds the files that rkt makes for the pod: hosts, resolv.conf, hostname.
+	EtcDir = "etc"
+	// ManifestFile describes a stage1, in its own folder.
+	ManifestFile = "manifest.json"
+)
+
+// LockFD is the file descriptor of the pod directory whose flock says that the
+// pod is running. A stage1 keeps it open until nothing of the pod is alive and
+// never passes it to an app.
+const LockFD = 3
+
+// Entrypoints of a stage1, named in its manifest.
+const (
+	EntryRun   = "run"   // exec'd by stage0; becomes the supervisor
+	EntryEnter = "enter" // exec'd; arguments: APP -- ARGV...; EnterRequest on fd 3
+	EntryStop  = "stop"  // run by stage0; optional argument: --force
+	EntryGC    = "gc"    // run by stage0 on a pod that is dead; idempotent
+)
+
+// Exit codes of `rkt run`, `rkt enter` and of a stage1 (the field's convention).
+const (
+	ExitFailure       = 125 // rkt failed; the app did not run
+	ExitNotExecutable = 126 // the command was found and could not be executed
+	ExitNotFound      = 127 // the command was not found
+	ExitSignal        = 128 // plus the number of the signal that ended the app
+)
+
+// Pod is pod.json: the sandbox that the apps of a pod share.
+type Pod struct {
+	Version int    `json:"version"`
+	UUID    string `json:"uuid"`
+	// Name is unique among pods that are not exited; empty = none.
+	Name string `json:"name,omitempty"`
+	// CreatedNanos is the time of preparation, nanoseconds since the epoch.
+	CreatedNanos int64 `json:"createdNanos"`
+	// Stage1 is the flavour the pod keeps for its life.
+	Stage1 Stage1 `json:"stage1"`
+
+	Hostname string  `json:"hostname,omitempty"`
+	User     Sharing `json:"user"` // private = an id range of its own
+	Net      Net     `json:"net"`
+	IPC      Sharing `json:"ipc"`
+	UTS      Sharing `json:"uts"`
+
+	// Apps are the names of the apps in the order of their start.
+	Apps []string `json:"apps"`
+	// Remove asks stage1 to remove the pod directory when the pod is over (--rm).
+	Remove bool `json:"remove,omitempty"`
+	// Weakenings are the options that lessen isolation, as the user gave them.
+	// For display; stage1 ignores them.
+	Weakenings []string `json:"weakenings,omitempty"`
+}
+
+// Stage1 names the stage1 of a pod.
+type Stage1 struct {
+	Name string `json:"name"` // "native", "fly", ...
+	Dir  string `json:"dir"`  // absolute; holds manifest.json
+}
+
+// Sharing says whether the pod has a namespace of its own.
+type Sharing string
+
+// The values of Sharing.
+const (
+	Private Sharing = "private"
+	Shared  Sharing = "host"
+)
+
+// Net is the network of a pod.
+type Net struct {
+	Mode NetMode `json:"mode"`
+}
+
+// NetMode is one of the Net* constants.
+type NetMode string
+
+// The network modes of this version.
+const (
+	NetNone NetMode = "none" // a network namespace with loopback only
+	NetHost NetMode = "host" // the host's network namespace
+)
+
+// App is apps/<name>/app.json: what the runtime-spec has no words for. The rest
+// is in config.json beside it. Both are written once, when the app is added.
+type App struct {
+	Version int    `json:"version"`
+	Name    string `json:"name"`
+	// Image is for display and for keeping its layers; stage1 ignores it.
+	Image Image `json:"image"`
+	// Layers are the diff IDs (64 hex digits) of the root, topmost first.
+	Layers []string `json:"layers"`
+	// Volatile lets the writable layer skip syncing: it does not outlive the pod.
+	Volatile bool `json:"volatile,omitempty"`
+
+	// Candidates are the paths tried by execve, in order: one for a command
+	// with a slash, one per PATH entry else. argv[0] stays as the user gave it.
+	Candidates []string `json:"candidates"`
+
+	PID     PID     `json:"pid"`
+	Init    bool    `json:"init,omitempty"` // run a reaper as pid 1, the app below it
+	Restart Restart `json:"restart"`
+	// StopSignal is sent first; after StopGraceMillis SIGKILL follows.
+	StopSignal      int   `json:"stopSignal"`
+	StopGraceMillis int64 `json:"stopGraceMillis"`
+
+	Stdin  Stream `json:"stdin"`
+	Stdout Stream `json:"stdout"`
+	Stderr Stream `json:"stderr"`
+}
+
+// Image says which image an app came from.
+type Image struct {
+	Reference string            `json:"reference"` // as the user gave it, normalised
+	ID        string            `json:"id"`        // sha256:<hex> of the config
+	Manifest  string            `json:"manifest"`  // sha256:<hex>
+	Labels    map[string]string `json:"labels,omitempty"`
+}
+
+// PID says which pid namespace an app lives in: "own", "host", or "pod".
+type PID string
+
+// The values of PID.
+const (
+	PIDOwn  PID = "own"
+	PIDPod  PID = "pod"
+	PIDHost PID = "host"
+)
+
+// Restart is what happens when an app ends.
+type Restart struct {
+	Policy RestartPolicy `json:"policy"`
+	// Max is the number of restarts, 0 = no limit.
+	Max int `json:"max,omitempty"`
+}
+
+// RestartPolicy is one of the Restart* constants.
+type RestartPolicy string
+
+// The restart policies.
+const (
+	RestartNo        RestartPolicy = "no"
+	RestartOnFailure RestartPolicy = "on-failure"
+	RestartAlways    RestartPolicy = "always"
+)
+
+// Stream is where one of the standard streams of an app leads.
+type Stream struct {
+	Kind StreamKind `json:"kind"`
+	// For StreamFile.
+	Path   string `json:"path,omitempty"`   // absolute, on the host
+	Format string `json:"format,omitempty"` // "raw" or "cri"
+	Max    int64  `json:"max,omitempty"`    // bytes before rotation, 0 = no limit
+}
+
+// StreamKind is one of the Stream* constants.
+type StreamKind string
+
+// The kinds of streams.
+const (
+	StreamInherit StreamKind = "inherit" // the caller's own
+	StreamNull    StreamKind = "null"
+	StreamPTY     StreamKind = "pty" // a terminal in the pod, relayed to the caller's
+	StreamFile    StreamKind = "file"
+)
+
+// Host is host.json: what this host lent to this run of the pod. Nothing in it
+// outlives a reboot. Whatever it names is given back by the gc entrypoint and,
+// when the pod ends in order, by the supervisor.
+type Host struct {
+	Version int    `json:"version"`
+	BootID  string `json:"bootID"`
+	// RunDir is the pod's folder under /run/rkt (mode 0700), for sockets.
+	RunDir string `json:"runDir"`
+	// IDs is the id range of the pod's user namespace; empty with the host's.
+	// Maps are the same for users and groups.
+	IDs []IDMap `json:"ids,omitempty"`
+	// Cgroup is where the apps' cgroups are.
+	Cgroup Cgroup `json:"cgroup"`
+	// Layers maps a diff ID (64 hex digits) to where it is mounted.
+	Layers map[string]Mounted `json:"layers"`
+	// Release are files and empty folders to unlink once the pod is over: the
+	// claims on the id range and on the name. Absolute paths.
+	Release []string `json:"release,omitempty"`
+	// Terminal is true when the caller's stdin is a terminal.
+	Terminal bool `json:"terminal,omitempty"`
+}
+
+// IDMap is one line of /proc/PID/uid_map and gid_map.
+type IDMap struct {
+	Inside  uint32 `json:"inside"`
+	Outside uint32 `json:"outside"`
+	Count   uint32 `json:"count"`
+}
+
+// Mounted says where the host can clone a mount from: Path in the mount
+// namespace that is bound to the file Namespace ("" = the caller's own).
+type Mounted struct {
+	Namespace string `json:"namespace,omitempty"`
+	Path      string `json:"path"`
+}
+
+// Cgroup is the pod's place in the cgroup hierarchies. An app's cgroup is the
+// folder "app.<name>" in each of them, made with its limits by stage0; its
+// processes live in "app.<name>/main" on v2 and in "app.<name>" itself on v1.
+type Cgroup struct {
+	// V2 is the pod's folder in the unified hierarchy; "" = there is none. On a
+	// hybrid host it carries no controllers and serves for tracking and killing.
+	V2 string `json:"v2,omitempty"`
+	// V1 are the pod's folders in v1 hierarchies by controller ("memory", "pids").
+	V1 map[string]string `json:"v1,omitempty"`
+}
+
+// Started is apps/<name>/started. The pair of PID and StartTicks cannot be
+// reused within a boot.
+type Started struct {
+	PID        int    `json:"pid"`        // on the host
+	StartTicks uint64 `json:"startTicks"` // field 22 of /proc/PID/stat
+	BootID     string `json:"bootID"`
+	Nanos      int64  `json:"nanos"` // since the epoch
+	Restarts   int    `json:"restarts"`
+}
+
+// Exit is apps/<name>/exit.
+type Exit struct {
+	Code      int    `json:"code"`             // as a shell would see it: 0-255
+	Signal    int    `json:"signal,omitempty"` // that ended it, 0 = none
+	OOM       bool   `json:"oom,omitempty"`    // the kernel killed for memory
+	Error     string `json:"error,omitempty"`  // it could not be started: why
+	Nanos     int64  `json:"nanos"`            // since the epoch
+	Restarts  int    `json:"restarts"`
+	Discarded bool   `json:"discarded,omitempty"` // another app's failure ended the pod
+}
+
+// Limits is apps/<name>/limits: the resources as last set.
+type Limits struct {
+	Version     int   `json:"version"`
+	MemoryBytes int64 `json:"memoryBytes,omitempty"` // 0 = none
+	CPUMillis   int64 `json:"cpuMillis,omitempty"`   // of one CPU per second, 0 = none
+	CPUShares   int64 `json:"cpuShares,omitempty"`   // v1 scale 2..262144, 0 = default
+	Pids        int64 `json:"pids,omitempty"`        // 0 = none
+}
+
+// Manifest is manifest.json in the folder of a stage1.
+type Manifest struct {
+	Name     string `json:"name"`
+	Contract int    `json:"contract"` // the newest version it understands
+	// Entrypoints maps an Entry* constant to an argv whose first element is
+	// relative to the folder. A missing one is a feature it does not have.
+	Entrypoints map[string][]string `json:"entrypoints"`
+	// Features it supports beyond one app in host namespaces: FeatureX.
+	Features []string `json:"features,omitempty"`
+}
+
+// Features of a stage1. stage0 refuses a pod that needs one that is missing.
+const (
+	FeaturePods       = "pods"       // several apps
+	FeatureUserNS     = "user"       // user: private
+	FeatureNamespaces = "namespaces" // private net, ipc, uts, pid
+	FeatureCgroups    = "cgroups"
+	FeatureSeccomp    = "seccomp"
+	FeatureCaps       = "capabilities"
+	FeatureTerminal   = "terminal"
+	FeatureVolumes    = "volumes"
+)
+
+// EnterRequest is what the enter entrypoint is asked to run in an app.
+type EnterRequest struct {
+	Version    int      `json:"version"`
+	App        string   `json:"app"`
+	Args       []string `json:"args"`
+	Candidates []string `json:"candidates"`
+	Env        []string `json:"env"`
+	Cwd        string   `json:"cwd"`
+	UID        uint32   `json:"uid"`
+	GID        uint32   `json:"gid"`
+	Groups     []uint32 `json:"groups,omitempty"`
+	Terminal   bool     `json:"terminal,omitempty"`
+}

@@ -1,0 +1,132 @@
+package contract
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// ErrVersion reports a file of a contract version that this program does not speak.
+var ErrVersion = errors.New("unsupported contract version")
+
+// maxFile bounds a file of the contract, in bytes. The largest is a config.json
+// with a long environment; the kernel's limit on that is 6 MiB.
+const maxFile = 8 << 20
+
+// LoadPod reads pod.json of the pod directory dir.
+func LoadPod(dir string) (*Pod, error) {
+	p := &Pod{}
+	if err := load(filepath.Join(dir, PodFile), p); err != nil {
+		return nil, err
+	}
+	return p, checkVersion(PodFile, p.Version)
+}
+
+// LoadHost reads host.json of the pod directory dir.
+func LoadHost(dir string) (*Host, error) {
+	h := &Host{}
+	if err := load(filepath.Join(dir, HostFile), h); err != nil {
+		return nil, err
+	}
+	return h, checkVersion(HostFile, h.Version)
+}
+
+// LoadApp reads app.json of the app name in the pod directory dir.
+func LoadApp(dir, name string) (*App, error) {
+	a := &App{}
+	if err := load(filepath.Join(dir, AppsDir, name, AppFile), a); err != nil {
+		return nil, err
+	}
+	return a, checkVersion(AppFile, a.Version)
+}
+
+// LoadSpec reads config.json of the app name in the pod directory dir.
+func LoadSpec(dir, name string) (*specs.Spec, error) {
+	s := &specs.Spec{}
+	return s, load(filepath.Join(dir, AppsDir, name, SpecFile), s)
+}
+
+// LoadStarted reads the started file of an app. A missing one is os.ErrNotExist.
+func LoadStarted(dir, name string) (*Started, error) {
+	s := &Started{}
+	return s, load(filepath.Join(dir, AppsDir, name, StartedFile), s)
+}
+
+// LoadExit reads the exit file of an app. A missing one is os.ErrNotExist.
+func LoadExit(dir, name string) (*Exit, error) {
+	e := &Exit{}
+	return e, load(filepath.Join(dir, AppsDir, name, ExitFile), e)
+}
+
+// LoadManifest reads manifest.json of the stage1 in dir.
+func LoadManifest(dir string) (*Manifest, error) {
+	m := &Manifest{}
+	if err := load(filepath.Join(dir, ManifestFile), m); err != nil {
+		return nil, err
+	}
+	return m, checkVersion(ManifestFile, m.Contract)
+}
+
+func checkVersion(file string, v int) error {
+	if v != Version && v != Version-1 || v < 1 {
+		return fmt.Errorf("%s has version %d, this program speaks %d: %w", file, v, Version, ErrVersion)
+	}
+	return nil
+}
+
+func load(path string, v any) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return err
+	}
+	if len(b) > maxFile {
+		return fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	if err := Decode(b, v); err != nil {
+		return fmt.Errorf("parse %s: %w", path, err)
+	}
+	return nil
+}
+
+// Decode parses one JSON value strictly: unknown fields and trailing data are errors.
+func Decode(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("data after the value")
+	}
+	return nil
+}
+
+// Write puts v as JSON into the file name of the folder dir by rename, so that
+// a reader sees the old or the new file and never a part. It does not sync:
+// what must survive a power cut is synced by the caller.
+func Write(dir, name string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("internal error: encode %s: %w", name, err)
+	}
+	tmp := filepath.Join(dir, "."+name+".tmp")
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	return nil
+}
