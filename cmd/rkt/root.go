@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// verbs are all the commands of rkt, in the order of the help text.
+func verbs() []func(*environment) *cobra.Command {
+	return []func(*environment) *cobra.Command{
+		newVersionCommand,
+		newCompletionCommand,
+	}
+}
+
+// newRootCommand returns the command tree with the arguments to run.
+func newRootCommand(env *environment, args []string) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "rkt",
+		Short: "Run OCI images as pods, without a daemon",
+		Long: `rkt fetches OCI images and runs them as pods, without a daemon: the rkt process
+you start becomes the supervisor of the pod.
+
+Exit status: that of the app; 125 when rkt itself fails, 126 when the command
+cannot be executed, 127 when it is not found, 128+n when signal n ended it.`,
+		Example: `  rkt run docker://docker.io/library/busybox -- echo hello
+  rkt list`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{message: fmt.Sprintf("unknown command %q", args[0]), help: "rkt --help"}
+			}
+			return nil
+		},
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	env.flags(root.PersistentFlags())
+	root.SetFlagErrorFunc(flagError)
+	for _, verb := range verbs() {
+		root.AddCommand(verb(env))
+	}
+	root.SetArgs(args)
+	root.SetOut(env.stdout)
+	root.SetErr(env.stderr)
+	return root
+}
+
+// flagError makes one line with a pointer of what pflag says about a flag.
+func flagError(c *cobra.Command, err error) error {
+	if errors.Is(err, pflag.ErrHelp) {
+		return err
+	}
+	return &usageError{message: strings.TrimPrefix(err.Error(), "pflag: "), help: c.CommandPath() + " --help"}
+}
+
+// exactArgs refuses any other number of arguments than n, naming what is expected.
+func exactArgs(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return &usageError{message: fmt.Sprintf("expected %s, got %d arguments", what, len(args)), help: c.CommandPath() + " --help"}
+	}
+}
+
+// minimumArgs refuses fewer than n arguments, naming what is expected.
+func minimumArgs(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) >= n {
+			return nil
+		}
+		return &usageError{message: fmt.Sprintf("expected %s", what), help: c.CommandPath() + " --help"}
+	}
+}
