@@ -1,0 +1,76 @@
+# rkt: build, try, test, measure, install. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED := 0
+export GOTOOLCHAIN := local
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GO_BUILD := go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+PREFIX ?= /usr
+LIBEXEC := $(DESTDIR)$(PREFIX)/libexec/rkt
+# What the tests keep between runs: images made from Debian packages.
+TEST_CACHE ?= /var/cache/rkt-tests
+# Debian packages that the tests and the benchmarks use.
+TEST_PACKAGES := mmdebstrap umoci skopeo e2fsprogs attr strace
+BENCH_PACKAGES := podman crun runc bubblewrap gcc libc6-dev
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## the programs, into bin/
+	$(GO_BUILD) -o bin/rkt ./cmd/rkt
+	$(GO_BUILD) -o bin/rkt-fetch ./cmd/rkt-fetch
+	$(GO_BUILD) -o bin/stage1/native/stage1 ./stage1
+	install -m 0644 stage1/native/manifest.json bin/stage1/native/
+	install -D -m 0755 bin/stage1/native/stage1 bin/stage1/fly/stage1
+	install -m 0644 stage1/fly/manifest.json bin/stage1/fly/
+
+.PHONY: demo
+demo: build ## make a small image and run it as a pod (as root)
+	./tests/demo
+
+.PHONY: test
+test: test-packages test-unit test-e2e ## everything (as root; installs what it needs)
+
+.PHONY: test-packages
+test-packages:
+	@./tests/need $(TEST_PACKAGES)
+
+.PHONY: test-unit
+test-unit: build ## tests beside the code
+	go vet ./...
+	go test $$(go list ./... | grep -v '^rkt/tests$$')
+
+.PHONY: test-e2e
+test-e2e: build bin/tests/registry ## the built programs on real registries, images and kernels
+	$(GO_BUILD) -o bin/tests/images ./tests/images
+	RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test -count=1 -timeout 40m ./tests
+
+bin/tests/registry: tests/registry/main.go tests/registry/go.mod
+	cd tests/registry && $(GO_BUILD) -o $(CURDIR)/$@ .
+
+.PHONY: bench
+bench: build ## start-up, enter, fetch, memory beside the installed peers (as root)
+	@./tests/need $(TEST_PACKAGES) $(BENCH_PACKAGES)
+	$(MAKE) bin/tests/registry
+	$(GO_BUILD) -o bin/tests/images ./tests/images
+	python3 tests/bench/bench.py
+
+.PHONY: lint
+lint: ## formatting, vet and the import rules
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go test ./internal/depcheck
+
+.PHONY: install
+install: build ## into $(DESTDIR)$(PREFIX)
+	install -D -m 0755 bin/rkt $(DESTDIR)$(PREFIX)/bin/rkt
+	install -D -m 0755 bin/rkt-fetch $(LIBEXEC)/rkt-fetch
+	for f in native fly; do \
+		install -D -m 0755 bin/stage1/$$f/stage1 $(LIBEXEC)/stage1/$$f/stage1 && \
+		install -D -m 0644 bin/stage1/$$f/manifest.json $(LIBEXEC)/stage1/$$f/manifest.json || exit 1; \
+	done
