@@ -33,6 +33,11 @@ const (
 	MaxSize      = 1 << 50        // bytes of one file
 	MaxAccounts  = 64 << 10       // lines of passwd or of group
 	MaxFacts     = int64(2) << 30 // bytes of a facts file
+	MaxMetadata  = 1 << 30        // bytes of all names, attributes and extents of one layer
+
+	MaxAccountName = 256      // bytes of the name of a user or group
+	MaxMembers     = 64 << 10 // of all groups
+	MaxProblem     = 512      // bytes
 )
 
 // Fact is one entry of a layer, in the order of the tar. A later one of the
