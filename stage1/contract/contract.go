@@ -33,8 +33,15 @@ const (
 	ExitFile    = "exit"        // Exit; renamed into place when the app is over
 	LimitsFile  = "limits"      // Limits; changed by `rkt update`
 
-	// ReadyFile appears when every app of the pod has been started.
+	// ReadyFile (Ready) appears when every app of the pod has been started.
 	ReadyFile = "ready"
+	// SocketFile is the supervisor's socket in Host.RunDir: SOCK_SEQPACKET, mode
+	// 0600, one Request per connection, answered by one Reply.
+	SocketFile = "control"
+	// GarbageDir is the sibling of the folder that holds the pod directory. With
+	// Pod.Remove the pod directory is renamed into it before it is removed, so
+	// that what a crash leaves behind is recognised.
+	GarbageDir = "garbage"
 	// VolumesDir holds the empty volumes, one folder each.
 	VolumesDir = "volumes"
 	// EtcDir holds the files that rkt makes for the pod: hosts, resolv.conf, hostname.
@@ -54,6 +61,8 @@ const (
 	EntryEnter = "enter" // exec'd; arguments: APP -- ARGV...; EnterRequest on fd 3
 	EntryStop  = "stop"  // run by stage0; optional argument: --force
 	EntryGC    = "gc"    // run by stage0 on a pod that is dead; idempotent
+	// EntryExplain prints the starts of all apps without running anything.
+	EntryExplain = "explain"
 )
 
 // Exit codes of `rkt run`, `rkt enter` and of a stage1 (the field's convention).
@@ -258,6 +267,40 @@ type Started struct {
 	Nanos      int64  `json:"nanos"` // since the epoch
 	Restarts   int    `json:"restarts"`
 }
+
+// Ready is the file ready. The pair of PID and StartTicks names the supervisor.
+type Ready struct {
+	PID        int    `json:"pid"`
+	StartTicks uint64 `json:"startTicks"`
+	BootID     string `json:"bootID"`
+	Nanos      int64  `json:"nanos"` // since the epoch
+}
+
+// Request is what a supervisor is asked over its socket, as JSON of at most
+// MaxRequest bytes. A field that the operation does not use is absent.
+type Request struct {
+	Version int       `json:"version"`
+	Op      Operation `json:"op"`
+}
+
+// Reply answers a Request.
+type Reply struct {
+	Version int    `json:"version"`
+	Error   string `json:"error,omitempty"` // why the request was refused
+}
+
+// MaxRequest bounds a Request and a Reply, in bytes.
+const MaxRequest = 4096
+
+// Operation is one of the Op* constants.
+type Operation string
+
+// The operations that a supervisor understands. The reply to either means that
+// the pod is on its way to its end, not that it has ended.
+const (
+	OpStop Operation = "stop" // stop signals, then SIGKILL after each app's grace
+	OpKill Operation = "kill" // SIGKILL at once
+)
 
 // Exit is apps/<name>/exit.
 type Exit struct {
