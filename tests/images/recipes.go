@@ -99,10 +99,10 @@ func recipes() []recipe {
 			Config: config{Cmd: []string{"sh"}, Env: []string{path}},
 			Layers: []layer{
 				{Packages: []string{"busybox-static", "bash", "coreutils"}, Busybox: true, Entries: accounts()},
-				{Packages: []string{"gcc", "g++", "libboost1.74-dev"}},
-				{Packages: []string{"golang-1.19-go", "golang-1.19-src"}},
+				{Packages: []string{"gcc", "libboost1.74-dev"}},
+				{Packages: []string{"golang-1.19-src"}},
 				{Packages: []string{"nodejs", "npm"}},
-				{Packages: []string{"python3-scipy", "python3-django"}},
+				{Packages: []string{"python3-django", "python3-numpy"}},
 				{Packages: []string{"perl", "tzdata", "locales", "perl-doc"}},
 				{Entries: []entry{{Path: "etc/one.conf", Body: "one = 1\n"}}},
 			},
