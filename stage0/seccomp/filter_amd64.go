@@ -1,0 +1,6 @@
+package seccomp
+
+import _ "embed" // for the compiled profile
+
+//go:embed default_amd64.bpf
+var filter []byte
