@@ -1,0 +1,92 @@
+package tests
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Bad input gets one clear line, rkt's own exit code, and changes nothing.
+func TestBadInput(t *testing.T) {
+	h := newHost(t)
+	ref := h.image("busybox")
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, c := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"unknown flag", []string{"run", "--no-such-flag", ref}, []string{"--no-such-flag"}},
+		{"unknown verb", []string{"rnu", ref}, []string{"rnu"}},
+		{"no image", []string{"run"}, []string{"image"}},
+		{"app flag before an image", []string{"run", "--exec=/bin/sh", ref}, []string{"--exec"}},
+		{"unknown user", []string{"run", ref, "--user=nobodyknows"}, []string{"nobodyknows"}},
+		{"unknown group", []string{"run", ref, "--group=nogroupknows"}, []string{"nogroupknows"}},
+		{"user out of range", []string{"run", ref, "--user=4294967296"}, []string{"4294967296"}},
+		{"hexadecimal user", []string{"run", ref, "--user=0x0"}, []string{"0x0"}},
+		{"missing volume source", []string{"run", ref, "-v", missing + ":/x"}, []string{missing}},
+		{"relative volume target", []string{"run", ref, "-v", "/tmp:x"}, []string{"absolute"}},
+		{"unmatched volume", []string{"run", "--volume=v,kind=host,source=/tmp", ref, "--mount=volume=other,target=/x"}, []string{"other"}},
+		{"two apps of a name", []string{"run", ref, "--name=a", "---", ref, "--name=a"}, []string{"a"}},
+		{"bad hostname", []string{"run", "--hostname=a\nb", ref}, []string{"hostname"}},
+		{"bad pod name", []string{"run", "--name=../x", ref}, []string{"name"}},
+		{"bad variable", []string{"run", ref, "-e", "=x"}, []string{"environment"}},
+		{"memory too small", []string{"run", ref, "--memory=16m"}, []string{"memory"}},
+		{"bad net", []string{"run", "--net=nonsense", ref}, []string{"nonsense"}},
+		{"working dir in proc", []string{"run", ref, "--working-dir=/proc/self/fd/3"}, []string{"/proc"}},
+		{"missing layout", []string{"run", "oci:" + missing}, []string{missing}},
+		{"bad reference", []string{"fetch", "UPPER/case:tag:tag"}, []string{"UPPER"}},
+		{"short digest", []string{"fetch", "example.com/a@sha256:abc"}, []string{"digest"}},
+		{"no such stage1", []string{"run", "--stage1-name=none", ref}, []string{"none"}},
+		{"no such pod", []string{"enter", "ffffffff", "--", "true"}, []string{"ffffffff"}},
+	} {
+		t.Run(c.name, func(t *testing.T) { h.refuses(c.args, c.want...) })
+	}
+	if left := h.must("list", "--no-legend"); left != "" {
+		t.Errorf("pods are left:\n%s", left)
+	}
+}
+
+func TestOtherUsersAreTurnedAway(t *testing.T) {
+	h := newHost(t)
+	for _, verb := range [][]string{{"run", "oci:/x"}, {"fetch", "oci:/x"}, {"gc"}, {"enter", "x"}, {"prepare", "oci:/x"}, {"rm", "x"}} {
+		r := h.rktWith(func(c *exec.Cmd) {
+			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			c.Dir = "/"
+		}, verb...)
+		r.assertRefusal(t, "root")
+	}
+}
+
+func TestHelpHasAnExampleForEachVerb(t *testing.T) {
+	h := newHost(t)
+	for _, verb := range []string{"run", "fetch", "prepare", "run-prepared", "enter", "list", "status", "stop", "rm", "gc", "fsck", "cat-manifest", "trust add", "image list", "image rm", "version"} {
+		out := h.must(append(strings.Fields(verb), "--help")...)
+		if !strings.Contains(out, "rkt "+strings.Fields(verb)[0]) || !strings.Contains(strings.ToLower(out), "example") {
+			t.Errorf("%s --help has no example:\n%s", verb, out)
+		}
+	}
+}
+
+// Without user namespaces the default isolation is refused, with the way out.
+func TestNoUserNamespaces(t *testing.T) {
+	h := newHost(t)
+	ref := h.image("busybox")
+	// The limit of a new user namespace is its own: rkt runs in one that may
+	// make none, as root of it.
+	args := h.command(t.Context(), "run", "--rm", ref, "--", "true").Args
+	cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"; echo restored >&2", "sh"}, args...)...)
+	old, err := exec.Command("cat", "/proc/sys/user/max_user_namespaces").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		exec.Command("sh", "-c", "echo "+strings.TrimSpace(string(old))+" > /proc/sys/user/max_user_namespaces").Run()
+	})
+	out, _ := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 125 || !strings.Contains(string(out), "max_user_namespaces") || !strings.Contains(string(out), "--private-users=no") {
+		t.Errorf("exit code %d, %s", cmd.ProcessState.ExitCode(), out)
+	}
+}
