@@ -46,9 +46,14 @@ test-unit: build ## tests beside the code
 	go test $$(go list ./... | grep -v '^rkt/tests$$')
 
 .PHONY: test-e2e
-test-e2e: build bin/tests/registry ## the built programs on real registries, images and kernels
-	$(GO_BUILD) -o bin/tests/images ./tests/images
+test-e2e: build test-programs ## the built programs on real registries, images and kernels
 	RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test -count=1 -timeout 40m ./tests
+
+# What the tests run beside rkt. The registry is a module of its own.
+.PHONY: test-programs
+test-programs: bin/tests/registry
+	$(GO_BUILD) -o bin/tests/images ./tests/images
+	$(GO_BUILD) -o bin/tests/probe ./tests/probe
 
 bin/tests/registry: tests/registry/main.go tests/registry/go.mod
 	cd tests/registry && $(GO_BUILD) -o $(CURDIR)/$@ .
@@ -56,8 +61,7 @@ bin/tests/registry: tests/registry/main.go tests/registry/go.mod
 .PHONY: bench
 bench: build ## start-up, enter, fetch, memory beside the installed peers (as root)
 	@./tests/need $(TEST_PACKAGES) $(BENCH_PACKAGES)
-	$(MAKE) bin/tests/registry
-	$(GO_BUILD) -o bin/tests/images ./tests/images
+	$(MAKE) test-programs
 	python3 tests/bench/bench.py
 
 .PHONY: lint
