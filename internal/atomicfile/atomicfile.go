@@ -1,0 +1,64 @@
+// Package atomicfile writes files that a reader sees whole or not at all.
+package atomicfile
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Write puts data into the file name of the folder dir by a rename, replacing
+// one that is there. The mode is perm whatever the umask. With sync, the data
+// and the name survive a power cut once Write has returned nil.
+func Write(dir, name string, data []byte, perm fs.FileMode, sync bool) (err error) {
+	tmp := filepath.Join(dir, "."+rand.Text()+".tmp")
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, perm)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(tmp)
+		}
+	}()
+	if err := fill(f, data, perm, sync); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	if !sync {
+		return nil
+	}
+	return SyncDir(dir)
+}
+
+// fill writes and closes f.
+func fill(f *os.File, data []byte, perm fs.FileMode, sync bool) error {
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Chmod(perm)
+	}
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// SyncDir makes the names in a folder survive a power cut.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync folder %q: %w", dir, err)
+	}
+	return nil
+}
