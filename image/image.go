@@ -29,9 +29,12 @@ type Record struct {
 	// Size is the number of bytes of manifest, config and layer tars.
 	Size int64 `json:"size"`
 	// Layers are the diff IDs, bottom first.
-	Layers   []cas.Digest  `json:"layers"`
-	Imported time.Time     `json:"imported"`
-	Verdict  trust.Verdict `json:"verdict"`
+	Layers   []cas.Digest `json:"layers"`
+	Imported time.Time    `json:"imported"`
+	// Source tells the state of the local file that the image was made from, so
+	// that a changed file is read again; "" for an image of a registry.
+	Source  string        `json:"source,omitempty"`
+	Verdict trust.Verdict `json:"verdict"`
 }
 
 // Image is an image of the store, loaded and verified.
