@@ -1,0 +1,113 @@
+// Package compile turns the contract into programs: how a sandbox is made, how
+// an app is started in it, how a further process joins an app. It is pure: it
+// gets the files of the contract and the numbers of open file descriptors, and
+// returns lists of system calls. The order of confinement lives here.
+//
+// Begin with Start, whose body is the order of a start.
+package compile
+
+import (
+	"golang.org/x/sys/unix"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"rkt/stage1/contract"
+	"rkt/stage1/program"
+)
+
+// Where the programs wait for their parent (program.Child.Until), in this order.
+const (
+	// WaitMaps: a sandbox with a user namespace has been cloned. The parent writes
+	// uid_map and gid_map of the child.
+	WaitMaps = "id maps"
+	// WaitPinned: the sandbox is ready. The parent opens the child's namespaces.
+	WaitPinned = "namespaces to be opened"
+	// WaitCgroup: the app's process exists and its mounts are made, but for its
+	// cgroup namespace. The parent moves it into the v1 cgroups.
+	WaitCgroup = "cgroups"
+	// WaitExec: the process is confined and about to execute the app. The parent
+	// reads back what it wants to be sure of, and takes the terminal.
+	WaitExec = "go"
+)
+
+// Labels of events.
+const (
+	// ReportTerminal: the value is the number of the pty's master in the child,
+	// to be taken with pidfd_getfd at WaitExec.
+	ReportTerminal = "terminal"
+	// ReportKeyring: an errno says that the process shares its session keyring
+	// with its parent, as the kernel has no keyrings or forbids new ones.
+	ReportKeyring = "keyring"
+	// reportExec and reportExists are read by ExecFailure.
+	reportExec   = "exec"
+	reportExists = "exists"
+)
+
+// None stands for a file descriptor that there is none of.
+const None = -1
+
+// Namespaces are open namespaces to join, None where the caller's own is used.
+type Namespaces struct {
+	User, Net, IPC, UTS, PID int
+}
+
+// Bind is the source of one bind mount, opened by the host's root.
+type Bind struct {
+	FD  int  // a detached mount with its attributes and id map set
+	Dir bool // it is a directory, and so its mount point must be
+}
+
+// Common is what a start and an enter are given alike.
+type Common struct {
+	// Stdio are the file descriptors for 0, 1 and 2; not used with a terminal.
+	Stdio [3]int
+	// Terminal makes a pty in the app's devpts the controlling terminal.
+	Terminal bool
+	// Seccomp is struct sock_filter[]; empty = no filter.
+	Seccomp []byte
+	// Rlimits are the limits of the supervisor, by resource number, as read by
+	// Rlimits: an app's hard limits never exceed them.
+	Rlimits [rlimits]unix.Rlimit
+}
+
+// Resources are what the supervisor has opened for the start of an app.
+type Resources struct {
+	Common
+	Namespaces Namespaces
+	// Layers are detached mounts of the layers, with the pod's id map, topmost first.
+	Layers []int
+	// Upper is a detached mount of the folder that holds contract.UpperDir and
+	// contract.WorkDir, with the pod's id map.
+	Upper int
+	// Binds are the sources of the bind mounts, by index into Spec.Mounts.
+	Binds map[int]Bind
+}
+
+// Sandbox is the program of the child in which a pod's namespaces are made, and
+// the flags with which it is cloned. With podPID the child stays, as the first
+// process of the pid namespace that apps of the pod share; else it ends after
+// WaitPinned. The flags are 0 when there is nothing to make.
+func Sandbox(pod *contract.Pod, host *contract.Host, podPID bool) (p *program.Program, flags uint64, err error) {
+	return nil, 0, nil
+}
+
+// Start is the program that starts an app. The parent waits for WaitCgroup,
+// moves the child, releases it, waits for WaitExec, looks, releases it, and
+// reads the rest with program.Child.Done; ExecFailure explains a child that
+// ended without executing the app.
+func Start(app *contract.App, spec *specs.Spec, pod *contract.Pod, host *contract.Host, res *Resources) (*program.Program, error) {
+	return nil, nil
+}
+
+// EnterResources are what the enter entrypoint has opened.
+type EnterResources struct {
+	Common
+	// Process is a pidfd of the app's first process.
+	Process int
+}
+
+// Enter is the program that joins a running app with exactly its confinement.
+// The parent's steps are those of Start.
+func Enter(req *contract.EnterRequest, app *contract.App, spec *specs.Spec, pod *contract.Pod, res *EnterResources) (*program.Program, error) {
+	return nil, nil
+}

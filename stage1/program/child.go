@@ -1,0 +1,175 @@
+package program
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Child is a process that runs a program. Its methods are called by one
+// goroutine; reading blocks until the child does something or dies.
+type Child struct {
+	// PID is the process that runs the program: after a Fork the forked one,
+	// which is a child of this process when the clone had CLONE_PARENT.
+	PID int
+	// Pidfd refers to PID. Close does not close it: the caller owns it.
+	Pidfd int
+	// Events are the reports so far.
+	Events []Event
+
+	program *Program
+	report  int
+	release int
+}
+
+// Event is a reported outcome.
+type Event struct {
+	Label string
+	Errno syscall.Errno // 0 = the operation succeeded
+	Value uint64        // its result
+}
+
+// errEnded is the end of the pipe: the child executed something, or died.
+var errEnded = errors.New("the process ended before its program did")
+
+// Until reads reports until the child waits at label. A failed operation is an
+// *Error, and then the child has ended.
+func (c *Child) Until(label string) error {
+	for {
+		msg, err := c.next()
+		if err != nil {
+			return err
+		}
+		o := c.program.ops[msg.index]
+		if msg.what == msgWaiting && o.label == label {
+			return nil
+		}
+		if msg.what == msgWaiting || msg.what == msgEnded {
+			return fmt.Errorf("internal error: program is not waiting at %q", label)
+		}
+	}
+}
+
+// Release lets the child go on from where it waits.
+func (c *Child) Release() error {
+	for {
+		_, err := unix.Write(c.release, []byte{1})
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return fmt.Errorf("release process: %w", err)
+		}
+	}
+}
+
+// Done reads reports until the child tells nothing more: it executed something,
+// came to the end of the program, or was killed. Executed is true for the first
+// and the last, which only the exit status tells apart. A failed operation is
+// an *Error.
+func (c *Child) Done() (executed bool, err error) {
+	for {
+		msg, err := c.next()
+		if errors.Is(err, errEnded) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if msg.what == msgEnded {
+			return false, nil
+		}
+		if msg.what == msgWaiting {
+			return false, fmt.Errorf("internal error: program waits at %q", c.program.ops[msg.index].label)
+		}
+	}
+}
+
+// Reported is the newest event with the label.
+func (c *Child) Reported(label string) (Event, bool) {
+	for i := len(c.Events) - 1; i >= 0; i-- {
+		if c.Events[i].Label == label {
+			return c.Events[i], true
+		}
+	}
+	return Event{}, false
+}
+
+// Kill ends the process and reaps it. It is for a start that failed; after it
+// only Close may be called.
+func (c *Child) Kill() {
+	if c.Pidfd >= 0 {
+		unix.PidfdSendSignal(c.Pidfd, unix.SIGKILL, nil, 0)
+	}
+	reapPID(c.PID)
+}
+
+// Close closes the pipes to the child. A child that still waits ends.
+func (c *Child) Close() {
+	for _, fd := range []*int{&c.report, &c.release} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+			*fd = -1
+		}
+	}
+}
+
+// next reads one message and takes note of it.
+func (c *Child) next() (message, error) {
+	var msg message
+	b := (*[unsafe.Sizeof(message{})]byte)(unsafe.Pointer(&msg))[:]
+	for read := 0; read < len(b); {
+		n, err := unix.Read(c.report, b[read:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return msg, fmt.Errorf("read report of process: %w", err)
+		}
+		if n == 0 {
+			runtime.KeepAlive(c.program)
+			return msg, errEnded
+		}
+		read += n
+	}
+	if int(msg.index) >= len(c.program.ops) {
+		return msg, errors.New("internal error: report of an unknown operation")
+	}
+	o := c.program.ops[msg.index]
+	switch msg.what {
+	case msgFailed:
+		return msg, &Error{Index: o.index, Why: o.why, Call: o.Call(), Errno: syscall.Errno(msg.errno)}
+	case msgReported:
+		c.Events = append(c.Events, Event{Label: o.label, Errno: syscall.Errno(msg.errno), Value: msg.value})
+	case msgForked:
+		return msg, c.follow(int(msg.value))
+	}
+	return msg, nil
+}
+
+// follow makes the forked process the child, and reaps the one that forked it.
+func (c *Child) follow(pid int) error {
+	first, firstFD := c.PID, c.Pidfd
+	c.PID, c.Pidfd = pid, -1
+	reapPID(first)
+	unix.Close(firstFD)
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("open process %d: %w", pid, err)
+	}
+	c.Pidfd = fd
+	return nil
+}
+
+// reapPID waits for a child that is about to end. Somebody else may have.
+func reapPID(pid int) {
+	for {
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+			return
+		}
+	}
+}
