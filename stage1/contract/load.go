@@ -15,14 +15,23 @@ import (
 // ErrVersion reports a file of a contract version that this program does not speak.
 var ErrVersion = errors.New("unsupported contract version")
 
-// maxFile bounds a file of the contract, in bytes. The largest is a config.json
+// MaxFile bounds a file of the contract, in bytes. The largest is a config.json
 // with a long environment; the kernel's limit on that is 6 MiB.
-const maxFile = 8 << 20
+const MaxFile = 8 << 20
 
 // LoadPod reads pod.json of the pod directory dir.
 func LoadPod(dir string) (*Pod, error) {
+	b, err := read(filepath.Join(dir, PodFile))
+	if err != nil {
+		return nil, err
+	}
+	return ParsePod(b)
+}
+
+// ParsePod parses the content of pod.json.
+func ParsePod(b []byte) (*Pod, error) {
 	p := &Pod{}
-	if err := load(filepath.Join(dir, PodFile), p); err != nil {
+	if err := parse(PodFile, b, p); err != nil {
 		return nil, err
 	}
 	return p, checkVersion(PodFile, p.Version)
@@ -30,8 +39,17 @@ func LoadPod(dir string) (*Pod, error) {
 
 // LoadHost reads host.json of the pod directory dir.
 func LoadHost(dir string) (*Host, error) {
+	b, err := read(filepath.Join(dir, HostFile))
+	if err != nil {
+		return nil, err
+	}
+	return ParseHost(b)
+}
+
+// ParseHost parses the content of host.json.
+func ParseHost(b []byte) (*Host, error) {
 	h := &Host{}
-	if err := load(filepath.Join(dir, HostFile), h); err != nil {
+	if err := parse(HostFile, b, h); err != nil {
 		return nil, err
 	}
 	return h, checkVersion(HostFile, h.Version)
@@ -39,8 +57,17 @@ func LoadHost(dir string) (*Host, error) {
 
 // LoadApp reads app.json of the app name in the pod directory dir.
 func LoadApp(dir, name string) (*App, error) {
+	b, err := read(filepath.Join(dir, AppsDir, name, AppFile))
+	if err != nil {
+		return nil, err
+	}
+	return ParseApp(b)
+}
+
+// ParseApp parses the content of app.json.
+func ParseApp(b []byte) (*App, error) {
 	a := &App{}
-	if err := load(filepath.Join(dir, AppsDir, name, AppFile), a); err != nil {
+	if err := parse(AppFile, b, a); err != nil {
 		return nil, err
 	}
 	return a, checkVersion(AppFile, a.Version)
@@ -81,20 +108,32 @@ func checkVersion(file string, v int) error {
 }
 
 func load(path string, v any) error {
+	b, err := read(path)
+	if err != nil {
+		return err
+	}
+	return parse(path, b, v)
+}
+
+func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(b) > maxFile {
-		return fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	if len(b) > MaxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, MaxFile)
 	}
+	return b, nil
+}
+
+func parse(name string, b []byte, v any) error {
 	if err := Decode(b, v); err != nil {
-		return fmt.Errorf("parse %s: %w", path, err)
+		return fmt.Errorf("parse %s: %w", name, err)
 	}
 	return nil
 }

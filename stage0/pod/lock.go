@@ -1,0 +1,144 @@
+package pod
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"rkt/stage1/contract"
+)
+
+// The lock of a pod is a pair of open file description locks on two bytes of
+// the file "lock" in its directory.
+//
+// Such a lock belongs to the open file, so it passes through fork, dup and
+// exec, and the kernel drops it when the last copy of the fd is closed, however
+// the process ends. Unlike flock(2), it can be asked about without taking it
+// (F_OFD_GETLK), so that looking at a pod never makes somebody else's attempt
+// to lock it fail.
+//
+// The owner has a write lock on ownerByte, taken without waiting: a refusal
+// always means that there is another owner. It then takes waitByte, on which
+// those who wait for the end of the pod block with read locks. They hold it for
+// an instant after they were woken, so the owner may wait for that.
+const (
+	lockFile  = "lock"
+	ownerByte = 0
+	waitByte  = 1
+)
+
+// maxOwner bounds the text in the lock file.
+const maxOwner = 512
+
+// Owner is who locked a pod for running, as written into the lock file. It is a
+// hint for people and for stopping a supervisor that does not answer; whether
+// the pod is locked is known from the lock alone.
+type Owner = contract.Ready
+
+// openLock opens the lock file of the pod directory folder.
+func openLock(folder *os.File, flags int) (*os.File, error) {
+	fd, err := openBeneath(folder, lockFile, flags, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		return nil, errors.New("open lock: not a regular file")
+	}
+	return os.NewFile(uintptr(fd), lockFile), nil
+}
+
+// takeLock makes f the owner of the lock or returns ErrLocked.
+func takeLock(f *os.File) error {
+	l := unix.Flock_t{Type: unix.F_WRLCK, Start: ownerByte, Len: 1}
+	err := fcntlLock(f, unix.F_OFD_SETLK, &l)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return ErrLocked
+	}
+	if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	l = unix.Flock_t{Type: unix.F_WRLCK, Start: waitByte, Len: 1}
+	if err := fcntlLock(f, unix.F_OFD_SETLKW, &l); err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	return nil
+}
+
+// awaitLock blocks until nobody owns the lock.
+func awaitLock(f *os.File) error {
+	l := unix.Flock_t{Type: unix.F_RDLCK, Start: waitByte, Len: 1}
+	return fcntlLock(f, unix.F_OFD_SETLKW, &l)
+}
+
+// isLocked reports whether another open file than fd owns the lock.
+func isLocked(fd int) (bool, error) {
+	l := unix.Flock_t{Type: unix.F_WRLCK, Start: ownerByte, Len: 1}
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l); err != nil {
+		return false, fmt.Errorf("ask for the lock: %w", err)
+	}
+	return l.Type != unix.F_UNLCK, nil
+}
+
+func fcntlLock(f *os.File, cmd int, l *unix.Flock_t) error {
+	for {
+		if err := unix.FcntlFlock(f.Fd(), cmd, l); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// writeOwner records this process in the lock file. A full disk does not
+// matter: the record is a hint.
+func writeOwner(f *os.File, self Owner) {
+	b := fmt.Appendf(nil, `{"pid":%d,"startTicks":%d,"bootID":%q,"nanos":%d}`+"\n",
+		self.PID, self.StartTicks, self.BootID, self.Nanos)
+	if f.Truncate(0) == nil {
+		f.WriteAt(b, 0)
+	}
+}
+
+// readOwner reads the record of the owner; ok is false when there is none.
+func readOwner(f *os.File) (o Owner, ok bool) {
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxOwner))
+	if err != nil || len(b) == 0 || contract.Decode(b, &o) != nil {
+		return Owner{}, false
+	}
+	return o, o.PID > 0
+}
+
+// ReserveLockFD makes sure that contract.LockFD is not taken by something that
+// this process needs, such as the runtime's epoll instance, when PassLock puts
+// the lock there. Call it first thing in main. A descriptor that the caller of
+// the program passed in is left alone.
+func ReserveLockFD() error {
+	if _, err := unix.FcntlInt(contract.LockFD, unix.F_GETFD, 0); err == nil {
+		return nil
+	}
+	fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/null: %w", err)
+	}
+	if fd == contract.LockFD {
+		return nil
+	}
+	defer unix.Close(fd)
+	return unix.Dup3(fd, contract.LockFD, unix.O_CLOEXEC)
+}
+
+// PassLock puts the lock on contract.LockFD without the close-on-exec flag,
+// replacing what was there. Call it immediately before the exec of stage1: any
+// child that is started in between keeps the pod locked.
+func (p *Pod) PassLock() error {
+	if p.lock == nil || !p.held {
+		return fmt.Errorf("internal error: pod %s is not locked", p.id)
+	}
+	if err := unix.Dup3(int(p.lock.Fd()), contract.LockFD, 0); err != nil {
+		return fmt.Errorf("pass the lock of pod %s: %w", p.id, err)
+	}
+	return nil
+}
