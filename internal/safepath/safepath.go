@@ -8,12 +8,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
 
 // ErrMount reports a mount point where none should be.
 var ErrMount = errors.New("is a mount point")
+
+// maxTries bounds how often a walk is begun again because a rename elsewhere
+// made it uncertain (EAGAIN, see openat2(2)): somebody may rename for ever.
+const maxTries = 1000
 
 // OpenInRoot opens path as a process would whose root folder is root: absolute
 // links start there and ".." does not leave it. Magic links are refused.
@@ -33,13 +38,13 @@ func open(dir *os.File, path string, flags int, mode os.FileMode, resolve uint64
 		how.Mode = uint64(mode.Perm())
 	}
 	full := filepath.Join(dir.Name(), path)
-	for {
+	defer runtime.KeepAlive(dir)
+	for try := 0; ; try++ {
 		fd, err := unix.Openat2(int(dir.Fd()), path, how)
 		switch {
 		case err == nil:
 			return os.NewFile(uintptr(fd), full), nil
-		case err == unix.EINTR, err == unix.EAGAIN:
-			// EAGAIN: a rename elsewhere made the walk uncertain; openat2(2) says to retry.
+		case err == unix.EINTR, err == unix.EAGAIN && try < maxTries:
 			continue
 		}
 		return nil, &os.PathError{Op: "open", Path: full, Err: err}
@@ -72,8 +77,3 @@ func PrivateDir(path string) error {
 	}
 	return nil
 }
-
-// RemoveAll removes name in dir and everything below it. It follows no link and
-// never enters a mount: a mount point is an ErrMount that names it. A nil error
-// means that name is not there now.
-func RemoveAll(dir *os.File, name string) error { return nil }
