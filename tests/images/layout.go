@@ -123,6 +123,10 @@ func copyPackages(l layer, t *tar.Writer, scratch string) error {
 		return err
 	}
 	defer f.Close()
+	replaced := map[string]bool{}
+	for _, e := range l.Entries {
+		replaced[e.Path] = true
+	}
 	seen := map[string]bool{}
 	for r := tar.NewReader(f); ; {
 		h, err := r.Next()
@@ -133,10 +137,11 @@ func copyPackages(l layer, t *tar.Writer, scratch string) error {
 			return err
 		}
 		name := strings.TrimPrefix(h.Name, "./")
-		if skipped(name) {
+		seen[name] = true
+		// One name twice in a layer is more than some programs take.
+		if skipped(name) || replaced[strings.TrimSuffix(name, "/")] {
 			continue
 		}
-		seen[name] = true
 		h.Format = tar.FormatPAX
 		if err := t.WriteHeader(h); err != nil {
 			return err

@@ -80,7 +80,7 @@ func build(cache, name string) (string, error) {
 
 // key changes whenever the recipe or the builder's format does.
 func (r recipe) key() string {
-	const format = "1"
+	const format = "2"
 	b, err := json.Marshal(r)
 	if err != nil {
 		panic(err) // a recipe is plain data
