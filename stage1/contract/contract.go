@@ -50,9 +50,10 @@ const (
 	ManifestFile = "manifest.json"
 )
 
-// LockFD is the file descriptor of the pod directory whose flock says that the
-// pod is running. A stage1 keeps it open until nothing of the pod is alive and
-// never passes it to an app.
+// LockFD is the file descriptor that says that the pod is running: as long as
+// any copy of it is open, the pod is locked (an open file description lock on a
+// file in the pod directory). A stage1 keeps it open until nothing of the pod is
+// alive and never passes it to an app.
 const LockFD = 3
 
 // Entrypoints of a stage1, named in its manifest.
@@ -226,8 +227,8 @@ type Host struct {
 	Cgroup Cgroup `json:"cgroup"`
 	// Layers maps a diff ID (64 hex digits) to where it is mounted.
 	Layers map[string]Mounted `json:"layers"`
-	// Release are files and empty folders to unlink once the pod is over: the
-	// claims on the id range and on the name. Absolute paths.
+	// Release are files and empty folders to unlink once the pod is over, such as
+	// the claim on the id range. Absolute paths; each belongs to this pod alone.
 	Release []string `json:"release,omitempty"`
 	// Terminal is true when the caller's stdin is a terminal.
 	Terminal bool `json:"terminal,omitempty"`
