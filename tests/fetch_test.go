@@ -18,11 +18,7 @@ import (
 // knows makes h trust the registry's certificate and have its account.
 func (h *host) knows(r *registry) {
 	h.t.Helper()
-	ca, err := os.ReadFile(r.ca)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.config("registries.d/test.json", map[string]any{"rktKind": "registry", "rktVersion": "v1", "host": r.addr, "ca": string(ca)})
+	h.config("registries.d/test.json", map[string]any{"host": r.addr, "ca": r.ca})
 	h.config("auth.d/test.json", map[string]any{
 		"rktKind": "dockerAuth", "rktVersion": "v1", "registries": []string{r.addr},
 		"credentials": map[string]string{"user": registryUser, "password": registryPassword},

@@ -28,6 +28,8 @@ type host struct {
 	data string
 	run  string
 	conf string // --local-config
+	// flags are further flags of every command.
+	flags []string
 }
 
 // newHost makes an empty host. When the test is over, everything on it is
@@ -143,7 +145,8 @@ type result struct {
 
 // command is the program rkt with the folders of h.
 func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
-	all := append([]string{"--dir=" + h.data, "--run-dir=" + h.run, "--local-config=" + h.conf, "--system-config=/nonexistent"}, args...)
+	all := append([]string{"--dir=" + h.data, "--run-dir=" + h.run, "--local-config=" + h.conf, "--system-config=/nonexistent"}, h.flags...)
+	all = append(all, args...)
 	return exec.CommandContext(ctx, program("rkt"), all...)
 }
 

@@ -115,7 +115,7 @@ func TestRootsEqualWhatUmociUnpacks(t *testing.T) {
 		for _, driver := range []string{"erofs", "erofs-loop", "dir"} {
 			t.Run(image+" "+driver, func(t *testing.T) {
 				h := newHost(t)
-				h.config("store.json", map[string]any{"rktKind": "store", "rktVersion": "v1", "driver": driver})
+				h.flags = []string{"--driver=" + driver}
 				ref := h.image(image)
 				if got := h.must("version", "--verbose"); !strings.Contains(got, driver) {
 					t.Errorf("version --verbose does not name the driver %s:\n%s", driver, got)
@@ -301,7 +301,7 @@ func TestReadOnlyStore(t *testing.T) {
 	// A writable store can use the read-only one beside it.
 	readOnly := h.data
 	h.data = base
-	h.config("store.json", map[string]any{"rktKind": "store", "rktVersion": "v1", "readOnly": []string{readOnly}})
+	h.flags = []string{"--read-only-store=" + readOnly}
 	if got := h.must("run", "--rm", "--pull-policy=never", ref, "--", "echo", "from the read-only store"); got != "from the read-only store" {
 		t.Errorf("got %q", got)
 	}
