@@ -27,7 +27,7 @@ const (
 	MaxDepth     = 255            // components of a path
 	MaxXattrs    = 64             // of one entry
 	MaxXattrName = 255            // bytes
-	MaxXattr     = 64 << 10       // bytes of one value
+	MaxXattr     = 64<<10 - 1     // bytes of one value; EROFS counts them with 16 bits
 	MaxExtents   = 1 << 20        // of one sparse file
 	MaxEntries   = 4 << 20        // of one layer
 	MaxSize      = 1 << 50        // bytes of one file
