@@ -1,0 +1,168 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"rkt/cas"
+	"rkt/image"
+	"rkt/image/trust"
+)
+
+// present returns the image if the store has it and the pull policy is content
+// with that; nil if it must be brought. An image that is there passes the trust
+// policy as it is now, or is an error.
+func (f *Fetcher) present(ctx context.Context, ref image.Ref, pull Pull) (*image.Image, error) {
+	if pull == PullUpdate && ref.Digest.IsZero() {
+		return nil, nil // a digest cannot mean anything new
+	}
+	rec, err := f.find(ref)
+	if rec == nil || err != nil {
+		return nil, err
+	}
+	if pull != PullNever && ref.IsLocal() && rec.Source != stamp(ref) {
+		return nil, nil
+	}
+	return f.usable(ctx, ref, rec, pull)
+}
+
+// presentSince is present for a Get that has waited for another process: what
+// that one brought after begin is new enough for Update.
+func (f *Fetcher) presentSince(ctx context.Context, ref image.Ref, pull Pull, begin time.Time) (*image.Image, error) {
+	if pull == PullUpdate {
+		rec, err := f.find(ref)
+		if rec == nil || err != nil || rec.Imported.Before(begin) {
+			return nil, err
+		}
+	}
+	return f.present(ctx, ref, PullNew)
+}
+
+// find returns the record that answers for ref, or nil. A reference with a
+// digest is answered by any image that has it: bytes have no other name.
+func (f *Fetcher) find(ref image.Ref) (*image.Record, error) {
+	rec, err := f.o.Store.LookupRef(ref)
+	if err == nil || !errors.Is(err, image.ErrNotFound) {
+		return rec, err
+	}
+	if ref.Digest.IsZero() {
+		return nil, nil
+	}
+	records, err := f.o.Store.List()
+	for i, r := range records {
+		if r.Manifest == ref.Digest || r.Index == ref.Digest {
+			rec := records[i]
+			rec.Reference = ref.String()
+			rec.Verdict = trust.Verdict{} // it was about another name
+			return &rec, nil
+		}
+	}
+	return nil, nil // a record that cannot be read (err) is not this one's failure
+}
+
+// usable loads the image of a record and holds it against the trust policy. It
+// returns nil when something of it is gone or damaged and may be brought again.
+func (f *Fetcher) usable(ctx context.Context, ref image.Ref, rec *image.Record, pull Pull) (*image.Image, error) {
+	img, err := f.load(rec)
+	if err != nil && isMissing(err) && pull != PullNever {
+		f.emit(Note{fmt.Sprintf("the image of %q is not whole in the store and is fetched again: %v", ref.String(), err)})
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := f.confirm(ctx, ref, img); err != nil {
+		return nil, err
+	}
+	return img, nil
+}
+
+// load loads the image of a record and looks that its layers are there.
+func (f *Fetcher) load(rec *image.Record) (*image.Image, error) {
+	img, err := f.o.Store.Load(rec)
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range img.Layers {
+		if _, ok := f.o.Store.Find(d); !ok {
+			return nil, fmt.Errorf("layer %d of %d, %v: %w", i+1, len(img.Layers), d, cas.ErrNotFound)
+		}
+	}
+	return img, nil
+}
+
+// confirm holds a present image against the policy and records a verdict that
+// is new.
+func (f *Fetcher) confirm(ctx context.Context, ref image.Ref, img *image.Image) error {
+	policy, err := f.policy()
+	if err != nil {
+		return err
+	}
+	if img.Verdict.Holds(policy, img.Record.Manifest) {
+		return nil
+	}
+	img.Verdict, err = f.judge(ctx, policy, ref, img.Record.Manifest)
+	if err != nil || img.Verdict.Insecure {
+		return err // what one command was allowed is not for the next one
+	}
+	return f.rerecord(ctx, img)
+}
+
+// rerecord saves the record of an image that is in the store already.
+func (f *Fetcher) rerecord(ctx context.Context, img *image.Image) error {
+	release, err := f.o.Store.CAS().Hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if _, err := f.load(&img.Record); err != nil {
+		return err
+	}
+	err = f.o.Store.Save(ctx, img.Record)
+	if errors.Is(err, cas.ErrReadOnly) {
+		return nil // the next command decides again
+	}
+	return err
+}
+
+// isID reports whether text can only be the ID of an image, or its beginning.
+func isID(text string) bool { return strings.HasPrefix(text, "sha256:") }
+
+// byID finds a present image by its ID. The policy decides about the name that
+// it was fetched by.
+func (f *Fetcher) byID(ctx context.Context, id string) (*image.Image, error) {
+	rec, err := f.o.Store.Lookup(id)
+	if err != nil {
+		return nil, fmt.Errorf("find image %q: %w", id, err)
+	}
+	img, err := f.load(rec)
+	if err != nil {
+		return nil, fmt.Errorf("load image %q: %w", id, err)
+	}
+	policy, err := f.policy()
+	if err != nil {
+		return nil, err
+	}
+	if img.Verdict.Holds(policy, img.Record.Manifest) {
+		return img, nil
+	}
+	pinned := id == img.ID.String()
+	verdict, err := f.judgeName(policy, nameOf(rec), pinned, rec.Source != "", img.Record.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	img.Verdict = verdict
+	return img, nil
+}
+
+// nameOf returns the name by which the policy knows the image of a record.
+func nameOf(rec *image.Record) string {
+	ref, err := image.ParseRef(rec.Reference)
+	if err != nil {
+		return ""
+	}
+	return ref.Name()
+}
