@@ -8,11 +8,6 @@ package compile
 
 import (
 	"golang.org/x/sys/unix"
-
-	specs "github.com/opencontainers/runtime-spec/specs-go"
-
-	"rkt/stage1/contract"
-	"rkt/stage1/program"
 )
 
 // Where the programs wait for their parent (program.Child.Until), in this order.
@@ -81,33 +76,4 @@ type Resources struct {
 	Upper int
 	// Binds are the sources of the bind mounts, by index into Spec.Mounts.
 	Binds map[int]Bind
-}
-
-// Sandbox is the program of the child in which a pod's namespaces are made, and
-// the flags with which it is cloned. With podPID the child stays, as the first
-// process of the pid namespace that apps of the pod share; else it ends after
-// WaitPinned. The flags are 0 when there is nothing to make.
-func Sandbox(pod *contract.Pod, host *contract.Host, podPID bool) (p *program.Program, flags uint64, err error) {
-	return nil, 0, nil
-}
-
-// Start is the program that starts an app. The parent waits for WaitCgroup,
-// moves the child, releases it, waits for WaitExec, looks, releases it, and
-// reads the rest with program.Child.Done; ExecFailure explains a child that
-// ended without executing the app.
-func Start(app *contract.App, spec *specs.Spec, pod *contract.Pod, host *contract.Host, res *Resources) (*program.Program, error) {
-	return nil, nil
-}
-
-// EnterResources are what the enter entrypoint has opened.
-type EnterResources struct {
-	Common
-	// Process is a pidfd of the app's first process.
-	Process int
-}
-
-// Enter is the program that joins a running app with exactly its confinement.
-// The parent's steps are those of Start.
-func Enter(req *contract.EnterRequest, app *contract.App, spec *specs.Spec, pod *contract.Pod, res *EnterResources) (*program.Program, error) {
-	return nil, nil
 }

@@ -24,6 +24,11 @@ func (p *Program) Mkdirat(dir Arg, name string, mode uint32) *Op {
 	return p.Add("mkdirat", unix.SYS_MKDIRAT, dir, p.Text(name), Mode(mode))
 }
 
+// Mkfileat makes an empty regular file.
+func (p *Program) Mkfileat(dir Arg, name string, mode uint32) *Op {
+	return p.Add("mknodat", unix.SYS_MKNODAT, dir, p.Text(name), Named(uintptr(unix.S_IFREG|mode), "S_IFREG|"+Mode(mode).String()), Num(0))
+}
+
 // Symlinkat makes a symbolic link.
 func (p *Program) Symlinkat(target string, dir Arg, name string) *Op {
 	return p.Add("symlinkat", unix.SYS_SYMLINKAT, p.Text(target), dir, p.Text(name))

@@ -61,6 +61,13 @@ func (p *Program) MoveMount(mount, target Arg) *Op {
 		flagsArg(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH, moveMountFlags))
 }
 
+// MoveMountTo attaches the mount to name below dir, which must be a place where
+// only this program has made names.
+func (p *Program) MoveMountTo(mount, dir Arg, name string) *Op {
+	return p.Add("move_mount", unix.SYS_MOVE_MOUNT, mount, p.Text(""), dir, p.Text(name),
+		flagsArg(unix.MOVE_MOUNT_F_EMPTY_PATH, moveMountFlags))
+}
+
 // MountSetattr sets attributes of the mount.
 func (p *Program) MountSetattr(mount Arg, attrs uint64, recursive bool) *Op {
 	flags := uintptr(unix.AT_EMPTY_PATH)
