@@ -14,8 +14,6 @@ import (
 // hostFile is the format of registries.d/*.json: one registry per file. Unknown
 // and repeated keys are refused; docs/registries.md is its description.
 type hostFile struct {
-	Kind    string `json:"rktKind"`    // "registry"
-	Version string `json:"rktVersion"` // "v1"
 	// Host is the registry as references name it: host[:port].
 	Host string `json:"host"`
 	reach
@@ -28,14 +26,13 @@ type hostFile struct {
 
 // reach says how a host is talked to.
 type reach struct {
-	// CA has certificates in PEM form that are trusted for this host besides the
-	// system's; CAFile names a file of them, relative to the folder of this one.
-	CA     string `json:"ca,omitempty"`
-	CAFile string `json:"caFile,omitempty"`
+	// CA is a file of certificates in PEM form that are trusted for this host
+	// besides the system's; relative to the folder of this file.
+	CA string `json:"ca,omitempty"`
 	// PlainHTTP says that the host does not speak TLS.
 	PlainHTTP bool `json:"plainHTTP,omitempty"`
 
-	cas string // the certificates of both
+	cas string // the certificates in the file CA
 }
 
 // mirror is another place that has what the registry has.
@@ -103,9 +100,6 @@ func readHost(path string) (hostEntry, error) {
 }
 
 func (e *hostEntry) check() error {
-	if e.Kind != "registry" || e.Version != "v1" {
-		return fmt.Errorf(`rktKind is %q and rktVersion %q, want "registry" and "v1"`, e.Kind, e.Version)
-	}
 	if err := e.reach.check(e.Host); err != nil {
 		return err
 	}
@@ -125,37 +119,28 @@ func (e *hostEntry) check() error {
 }
 
 func (r *reach) check(host string) error {
-	if r.PlainHTTP && (r.CA != "" || r.CAFile != "") {
-		return fmt.Errorf("%q has both plainHTTP and certificates", host)
+	if r.PlainHTTP && r.CA != "" {
+		return fmt.Errorf("%q has both plainHTTP and ca", host)
 	}
 	return nil
 }
 
-// readCAs collects the certificates, and nothing else, of CA and of CAFile. path
-// is the file that has them.
+// readCAs reads the certificates that the file at path names.
 func (r *reach) readCAs(path string) error {
-	var err error
-	if r.CA != "" {
-		if r.cas, err = certificates([]byte(r.CA)); err != nil {
-			return fmt.Errorf("read ca of %q: %w", path, err)
-		}
-	}
-	if r.CAFile == "" {
+	if r.CA == "" {
 		return nil
 	}
-	file := r.CAFile
+	file := r.CA
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(filepath.Dir(path), file)
 	}
 	data, err := readTrusted(file, public)
 	if err != nil {
-		return fmt.Errorf("read caFile of %q: %w", path, err)
+		return fmt.Errorf("read ca of %q: %w", path, err)
 	}
-	more, err := certificates(data)
-	if err != nil {
-		return fmt.Errorf("read certificates of %q: %w", file, err)
+	if r.cas, err = certificates(data); err != nil {
+		return fmt.Errorf("read ca %q: %w", file, err)
 	}
-	r.cas += more
 	return nil
 }
 
