@@ -14,6 +14,13 @@ import (
 // an app are always empty (CVE-2022-24769).
 type capabilitySets struct{ bounding, permitted, effective uint64 }
 
+// Capabilities are the sets that a process of the app has just before it
+// executes the app, as masks of 1<<CAP_X, for whoever reads them back.
+func Capabilities(p *specs.Process) (bounding, permitted, effective uint64, err error) {
+	s, err := parseCapabilities(p.Capabilities, p.User.UID)
+	return s.bounding, s.permitted, s.effective, err
+}
+
 // parseCapabilities reads the sets of config.json; none at all means no
 // capabilities. What a user other than root is given does not survive the
 // execve, and so is not set in the first place.

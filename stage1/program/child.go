@@ -54,6 +54,22 @@ func (c *Child) Until(label string) error {
 	}
 }
 
+// UntilForked reads reports until the program goes on in the process that its
+// first Fork makes: from here on PID and Pidfd are that one's.
+func (c *Child) UntilForked() error {
+	for {
+		msg, err := c.next()
+		switch {
+		case err != nil:
+			return err
+		case msg.what == msgForked:
+			return nil
+		case msg.what != msgReported:
+			return errors.New("internal error: program does not fork")
+		}
+	}
+}
+
 // Release lets the child go on from where it waits.
 func (c *Child) Release() error {
 	for {

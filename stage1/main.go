@@ -1,0 +1,38 @@
+// stage1 performs what stage0 has decided: it runs the pod whose directory is
+// its working directory. It is not for users; docs/stage1-contract.md says how
+// it is called.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"rkt/stage1/contract"
+	"rkt/stage1/supervise"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+// run carries out one entrypoint, which the manifest of the flavour names, and
+// returns the exit code.
+func run(args []string) int {
+	var flavour supervise.Flavour = &supervise.Native{}
+	if len(args) == 0 {
+		return supervise.Fail(errors.New("no entrypoint given"))
+	}
+	entry, args := args[0], args[1:]
+	switch entry {
+	case contract.EntryRun:
+		return supervise.Run(flavour)
+	case contract.EntryStop:
+		return supervise.Fail(supervise.Stop(len(args) > 0 && args[0] == "--force"))
+	case contract.EntryGC:
+		return supervise.Fail(supervise.GC())
+	case contract.EntryExplain:
+		return supervise.Fail(supervise.Explain(flavour, os.Stdout))
+	}
+	return supervise.Fail(fmt.Errorf("unknown entrypoint %q", entry))
+}

@@ -1,0 +1,86 @@
+package supervise
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"rkt/stage1/compile"
+	"rkt/stage1/contract"
+	"rkt/stage1/program"
+)
+
+// Explain is the explain entrypoint: it prints the program of the sandbox and of
+// the start of each app of the pod in the working directory, one system call a
+// line, without running anything. File descriptors are made-up numbers. What the
+// host lends need not be there: a pod that is only prepared has no host.json.
+func Explain(f Flavour, w io.Writer) error {
+	pod, host, err := loadDead()
+	if err != nil {
+		return err
+	}
+	if host == nil {
+		host = &contract.Host{Version: contract.Version}
+	}
+	apps, err := loadApps(pod)
+	if err != nil {
+		return err
+	}
+	if p := f.ExplainSandbox(pod, host, confs(apps)); p != nil {
+		if _, err := fmt.Fprintf(w, "sandbox:\n%s", p); err != nil {
+			return err
+		}
+	}
+	for _, a := range apps {
+		t := &Task{Pod: pod, Host: host, Dir: a.dir(), App: a.conf, Spec: a.spec, Stdio: [3]int{0, 1, 2}, Explain: true}
+		p, release, err := f.Start(t)
+		if err != nil {
+			return fmt.Errorf("app %s: %w", a.name, err)
+		}
+		release()
+		if _, err := fmt.Fprintf(w, "app %s:\n%s", a.name, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ExplainSandbox is the program that makes the namespaces of the pod, nil if
+// there are none to make.
+func (n *Native) ExplainSandbox(pod *contract.Pod, host *contract.Host, apps []*contract.App) *program.Program {
+	p, flags := compile.Sandbox(pod, host, sharesPID(apps))
+	if flags == 0 {
+		return nil
+	}
+	return p
+}
+
+// pretend fills in numbers of descriptors that a start might have.
+func (r *opened) pretend(t *Task) {
+	next := contract.LockFD
+	number := func(wanted bool) int {
+		if !wanted {
+			return none
+		}
+		next++
+		return next
+	}
+	r.Namespaces = compile.Namespaces{
+		User: number(t.Pod.User == contract.Private),
+		Net:  number(t.Pod.Net.Mode != contract.NetHost),
+		IPC:  number(t.Pod.IPC == contract.Private),
+		UTS:  number(t.Pod.UTS == contract.Private),
+		PID:  number(t.App.PID == contract.PIDPod),
+	}
+	for range t.App.Layers {
+		r.Layers = append(r.Layers, number(true))
+	}
+	r.Upper = number(true)
+	r.Binds = map[int]compile.Bind{}
+	for i, m := range t.Spec.Mounts {
+		if compile.IsBind(m) {
+			st, err := os.Stat(m.Source)
+			r.Binds[i] = compile.Bind{FD: number(true), Dir: err != nil || st.IsDir()}
+		}
+	}
+}

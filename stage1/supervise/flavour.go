@@ -1,0 +1,152 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"rkt/stage1/compile"
+	"rkt/stage1/contract"
+	"rkt/stage1/program"
+)
+
+// Flavour is what a stage1 does in its own way: everything else, from the lock
+// to the exit record, is the same for all.
+type Flavour interface {
+	// Sandbox makes what the apps of the pod share, before the first start. It is
+	// called once. Close gives it up, after the last app.
+	Sandbox(pod *contract.Pod, host *contract.Host, apps []*contract.App) error
+	Close()
+	// ExplainSandbox is the program behind Sandbox, nil where there is nothing to
+	// make.
+	ExplainSandbox(pod *contract.Pod, host *contract.Host, apps []*contract.App) *program.Program
+	// Start opens what one start of an app needs and compiles its program, which
+	// waits where compile.Start's waits. Release closes what was opened, after
+	// the program has been started.
+	Start(t *Task) (p *program.Program, release func(), err error)
+	// Verify reads back the confinement of a process that waits at
+	// compile.WaitExec. An error ends it.
+	Verify(t *Task, pid int) error
+}
+
+// Task is one start of an app.
+type Task struct {
+	Pod  *contract.Pod
+	Host *contract.Host
+	Dir  string // the app's folder, relative to the pod directory
+	App  *contract.App
+	Spec *specs.Spec
+	// Stdio are the descriptors for 0, 1 and 2 of the app.
+	Stdio [3]int
+	// Explain is true when the program is only to be printed: Start opens nothing
+	// and compiles it with made-up descriptors.
+	Explain bool
+}
+
+// Common opens what the start of an app needs in every flavour.
+func (t *Task) Common() (compile.Common, error) {
+	c := compile.Common{Stdio: t.Stdio, Terminal: wantsTerminal(t.App)}
+	var err error
+	if c.Rlimits, err = compile.Rlimits(); err != nil {
+		return c, err
+	}
+	c.Seccomp, err = readFile(filepath.Join(t.Dir, contract.SeccompFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return c, fmt.Errorf("read seccomp filter: %w", err)
+	}
+	return c, nil
+}
+
+// Native is the flavour that isolates: namespaces, id-mapped layers,
+// capabilities and seccomp.
+type Native struct{ sandbox *sandbox }
+
+// Sandbox makes the namespaces of the pod.
+func (n *Native) Sandbox(pod *contract.Pod, host *contract.Host, apps []*contract.App) (err error) {
+	n.sandbox, err = makeSandbox(pod, host, sharesPID(apps))
+	return err
+}
+
+// sharesPID says whether apps share a pid namespace of the pod.
+func sharesPID(apps []*contract.App) bool {
+	return slices.ContainsFunc(apps, func(a *contract.App) bool { return a.PID == contract.PIDPod })
+}
+
+// Close gives up the namespaces.
+func (n *Native) Close() {
+	if n.sandbox != nil {
+		n.sandbox.close()
+	}
+}
+
+// Start opens the layers, the writable layer and the sources of the mounts, all
+// with the pod's id map, and compiles the start.
+func (n *Native) Start(t *Task) (*program.Program, func(), error) {
+	r := &opened{}
+	var err error
+	if r.Common, err = t.Common(); err == nil && t.Explain {
+		r.pretend(t)
+	} else if err == nil {
+		r.Namespaces = n.sandbox.Namespaces
+		if t.App.PID != contract.PIDPod {
+			r.Namespaces.PID = none
+		}
+		err = r.open(t)
+	}
+	if err != nil {
+		r.close()
+		return nil, nil, err
+	}
+	p, err := compile.Start(t.App, t.Spec, t.Pod, t.Host, &r.Resources)
+	if err != nil {
+		r.close()
+		return nil, nil, err
+	}
+	return p, r.close, nil
+}
+
+// opened are the resources of one start and the descriptors to close after it.
+type opened struct {
+	compile.Resources
+	own []int
+}
+
+func (r *opened) close() { closeFDs(r.own) }
+
+func (r *opened) open(t *Task) (err error) {
+	userns := r.Namespaces.User
+	var layers []contract.Mounted
+	for _, d := range t.App.Layers {
+		m, ok := t.Host.Layers[d]
+		if !ok {
+			return fmt.Errorf("layer %s is not mounted", d)
+		}
+		layers = append(layers, m)
+	}
+	if r.Layers, err = openLayers(layers, userns); err != nil {
+		return err
+	}
+	r.own = append(r.own, r.Layers...)
+	if r.Upper, err = openFolder(filepath.Join(t.Dir, filepath.Dir(contract.UpperDir)), userns); err != nil {
+		return err
+	}
+	r.own = append(r.own, r.Upper)
+
+	r.Binds = map[int]compile.Bind{}
+	for i, m := range t.Spec.Mounts {
+		if !compile.IsBind(m) {
+			continue
+		}
+		b, err := openBind(m, userns)
+		if err != nil {
+			return err
+		}
+		r.own = append(r.own, b.FD)
+		r.Binds[i] = b
+	}
+	return nil
+}

@@ -1,0 +1,211 @@
+// Package supervise is the pod's parent process: it boots the pod, starts its
+// apps, restarts them, waits for them, relays their streams, takes requests and
+// gives back what the host lent when all is over.
+//
+// It runs outside of the pod's namespaces and does nothing there itself: what
+// happens inside is a program that package compile made. One goroutine, that of
+// Run, owns all state; others only copy bytes and hand over messages.
+//
+// Begin with Run, whose body is the life of a pod.
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rkt/stage1/contract"
+)
+
+// supervisor is a pod under supervision.
+type supervisor struct {
+	flavour Flavour
+	pod     *contract.Pod
+	host    *contract.Host
+	cg      cgroups
+	apps    []*app
+	stdin   *feeder
+
+	signals  chan os.Signal
+	requests chan request
+	control  *control
+
+	phase phase
+	code  int // the exit code of the pod so far
+}
+
+// Run is the run entrypoint: it runs the pod whose directory is the working
+// directory and whose lock is contract.LockFD, and returns the exit code of
+// the pod. What went wrong is told on stderr.
+func Run(f Flavour) int {
+	unix.Umask(0o077)
+	if err := holdLock(); err != nil {
+		return Fail(err)
+	}
+	s := &supervisor{flavour: f, signals: watch(), requests: make(chan request), stdin: &feeder{}}
+	if err := s.load(); err != nil {
+		return Fail(err)
+	}
+	if err := s.boot(); err != nil {
+		s.code = Fail(err)
+	} else {
+		s.startAll()
+		s.loop()
+	}
+	if err := s.finishPod(); err != nil {
+		complain(err)
+	}
+	return s.code
+}
+
+// boot makes everything ready for the first app.
+func (s *supervisor) boot() (err error) {
+	if s.control, err = listen(s.host.RunDir); err != nil {
+		return err
+	}
+	go s.control.serve(s.requests)
+
+	return s.flavour.Sandbox(s.pod, s.host, confs(s.apps))
+}
+
+func confs(apps []*app) []*contract.App {
+	list := make([]*contract.App, len(apps))
+	for i, a := range apps {
+		list[i] = a.conf
+	}
+	return list
+}
+
+// holdLock takes over the lock on the pod directory. No program that is started
+// may have it, or the pod would be running for as long as that lives; nor may it
+// have any other file that the caller happened to have open.
+func holdLock() error {
+	if err := unix.CloseRange(contract.LockFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("keep files from apps: %w", err)
+	}
+	var lock, dir unix.Stat_t
+	if err := unix.Fstat(contract.LockFD, &lock); err != nil {
+		return fmt.Errorf("take over the lock of the pod: %w", err)
+	}
+	if err := unix.Stat(".", &dir); err != nil {
+		return fmt.Errorf("take over the lock of the pod: %w", err)
+	}
+	if lock.Dev != dir.Dev || lock.Ino != dir.Ino {
+		return errors.New("take over the lock of the pod: it is not that of the working directory")
+	}
+	// Nothing happens if this file description holds the lock already.
+	if err := unix.Flock(contract.LockFD, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("take over the lock of the pod: %w", err)
+	}
+	return nil
+}
+
+// load reads the contract.
+func (s *supervisor) load() (err error) {
+	if s.pod, err = contract.LoadPod("."); err != nil {
+		return err
+	}
+	if s.host, err = contract.LoadHost("."); err != nil {
+		return err
+	}
+	s.cg = cgroups{s.host.Cgroup}
+	s.apps, err = loadApps(s.pod)
+	return err
+}
+
+func loadApps(pod *contract.Pod) ([]*app, error) {
+	var apps []*app
+	for _, name := range pod.Apps {
+		a := &app{name: name, pidfd: -1}
+		var err error
+		if a.conf, err = contract.LoadApp(".", name); err != nil {
+			return nil, fmt.Errorf("app %s: %w", name, err)
+		}
+		if a.spec, err = contract.LoadSpec(".", name); err != nil {
+			return nil, fmt.Errorf("app %s: %w", name, err)
+		}
+		if a.spec.Process == nil || a.spec.Linux == nil {
+			return nil, fmt.Errorf("app %s: %s has no process or no linux section", name, contract.SpecFile)
+		}
+		apps = append(apps, a)
+	}
+	if len(apps) == 0 {
+		return nil, errors.New("the pod has no apps")
+	}
+	return apps, nil
+}
+
+// startAll starts the apps in order, until one fails or a signal ends the pod.
+func (s *supervisor) startAll() {
+	for _, a := range s.apps {
+		s.takeSignals()
+		if s.phase >= stopping {
+			a.discarded = s.code != 0
+			s.finish(a, contract.Exit{Code: contract.ExitSignal + int(unix.SIGTERM), Error: "the pod was stopped before the app was started"})
+			continue
+		}
+		s.startOrEnd(a)
+	}
+	if s.phase >= stopping {
+		return
+	}
+	r, err := identity(os.Getpid())
+	if err == nil {
+		err = contract.Write(".", contract.ReadyFile, r)
+	}
+	if err != nil {
+		complain(fmt.Errorf("write %s: %w", contract.ReadyFile, err))
+	}
+}
+
+// takeSignals handles the signals that have arrived, without waiting.
+func (s *supervisor) takeSignals() {
+	for {
+		select {
+		case sig := <-s.signals:
+			s.onSignal(sig.(unix.Signal))
+		default:
+			return
+		}
+	}
+}
+
+// finishPod ends what is left of the pod, gives back what the host lent, and
+// removes the pod if that was asked for.
+func (s *supervisor) finishPod() error {
+	s.flavour.Close()
+	if s.control != nil {
+		s.control.close()
+	}
+	if err := clear(s.pod, s.host); err != nil {
+		return err
+	}
+	if s.pod.Remove {
+		return removePod(s.pod.UUID)
+	}
+	return nil
+}
+
+// warn tells the operator what went wrong with an app.
+func (s *supervisor) warn(a *app, err error) {
+	complain(fmt.Errorf("app %s: %w", a.name, err))
+}
+
+// complain writes an error as one line on stderr.
+func complain(err error) {
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	_, _ = os.Stderr.WriteString("stage1: " + text + "\n")
+}
+
+// Fail tells an error of an entrypoint on stderr and gives its exit code.
+func Fail(err error) int {
+	if err == nil {
+		return 0
+	}
+	complain(err)
+	return contract.ExitFailure
+}
