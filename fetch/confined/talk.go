@@ -76,7 +76,7 @@ func (p *Process) explain(err error, silence time.Duration) error {
 	case <-time.After(exitGrace):
 		return fmt.Errorf("%w: it closed its pipe", ErrEnded)
 	}
-	how := "it exited"
+	how := "exit status 0"
 	var exit *exec.ExitError
 	if errors.As(p.err, &exit) {
 		how = exit.ProcessState.String()
