@@ -1,8 +1,14 @@
 package rootfs
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"slices"
 
+	"rkt/cas"
 	"rkt/image/layer"
 )
 
@@ -64,4 +70,103 @@ func problem(file, text string) error {
 		return nil
 	}
 	return fmt.Errorf("read %s of the image: %s", file, text)
+}
+
+// writeAccounts writes the accounts of a layer, and whether its root is opaque,
+// as a facts file.
+func writeAccounts(f *os.File, tree *layer.Tree) error {
+	w := layer.NewWriter(f)
+	if tree.OpaqueRoot {
+		if err := w.Fact(&layer.Fact{Path: ".", Kind: layer.Opaque}); err != nil {
+			return err
+		}
+	}
+	if err := w.Accounts(tree.Accounts); err != nil {
+		return err
+	}
+	return w.Close(tree.Summary)
+}
+
+// declared is what one layer says about the root beyond its files.
+type declared struct {
+	accounts   *layer.Accounts
+	opaqueRoot bool
+}
+
+// declaredBy reads the accounts of a layer, derived if they are missing.
+func (l *Layers) declaredBy(ctx context.Context, d cas.Digest) (declared, error) {
+	store, ok := l.o.Stores.Find(d)
+	if !ok {
+		return declared{}, fmt.Errorf("accounts of layer %s: %w", d, cas.ErrNotFound)
+	}
+	f, err := l.findDerived(store, kindAccounts, d)
+	if errors.Is(err, cas.ErrNotFound) {
+		if err := l.derive(ctx, store, kindAccounts, d); err != nil {
+			return declared{}, fmt.Errorf("accounts of layer %s: %w", d, err)
+		}
+		f, err = l.findDerived(store, kindAccounts, d)
+	}
+	if err != nil {
+		return declared{}, err
+	}
+	defer f.Close()
+	says, err := readAccounts(f)
+	if errors.Is(err, layer.ErrMalformed) {
+		return declared{}, fmt.Errorf("accounts of layer %s: %w: %w", d, cas.ErrCorrupt, err)
+	}
+	return says, err
+}
+
+func readAccounts(f *os.File) (says declared, err error) {
+	r := layer.NewReader(f)
+	for {
+		fact, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			says.accounts = r.Accounts()
+			return says, nil
+		}
+		if err != nil {
+			return declared{}, err
+		}
+		says.opaqueRoot = says.opaqueRoot || fact.Path == "." && fact.Kind == layer.Opaque
+	}
+}
+
+// Accounts returns the users and groups of a root made of the layers, bottom
+// first. The error is cas.ErrNotFound when a layer is in no store.
+func (l *Layers) Accounts(ctx context.Context, diffIDs []cas.Digest) (*Accounts, error) {
+	a := &Accounts{}
+	var passwd, group bool
+	for _, d := range slices.Backward(diffIDs) {
+		says, err := l.declaredBy(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		if says.accounts.HasPasswd && !passwd {
+			a.passwd, passwd = *says.accounts, true
+		}
+		if says.accounts.HasGroup && !group {
+			a.group, group = *says.accounts, true
+		}
+		if passwd && group || says.opaqueRoot {
+			break
+		}
+	}
+	return a, nil
+}
+
+// Visible returns those of the layers, bottom first, that have a part in the
+// root: not those below a layer whose root is opaque, which an overlay would
+// wrongly show.
+func (l *Layers) Visible(ctx context.Context, diffIDs []cas.Digest) ([]cas.Digest, error) {
+	for i, d := range slices.Backward(diffIDs) {
+		says, err := l.declaredBy(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		if says.opaqueRoot {
+			return diffIDs[i:], nil
+		}
+	}
+	return diffIDs, nil
 }

@@ -173,7 +173,7 @@ func index(t testing.TB, tarPath string, facts []byte) string {
 		t.Fatal(err)
 	}
 	tarFile := erofs.Tar{ReaderAt: f, Size: uint64(st.Size()), Digest: [32]byte(hash.Sum(nil))}
-	if err := erofs.Write(out, tree, tarFile); err != nil {
+	if err := erofs.Write(t.Context(), out, tree, tarFile); err != nil {
 		t.Fatal(err)
 	}
 	return out.Name()

@@ -12,12 +12,13 @@ import (
 
 // source is what a layer is mounted from.
 type source struct {
-	tar, index *os.File // for the erofs drivers
-	root       *os.File // for the dir driver
+	tar           *os.File
+	index         *os.File // for the erofs drivers
+	derived, root *os.File // for the dir driver: the folder, and the files in it
 }
 
 func (s source) Close() {
-	for _, f := range []*os.File{s.tar, s.index, s.root} {
+	for _, f := range []*os.File{s.tar, s.index, s.derived, s.root} {
 		if f != nil {
 			f.Close()
 		}

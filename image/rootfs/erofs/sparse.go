@@ -1,6 +1,7 @@
 package erofs
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -11,12 +12,17 @@ import (
 // maxChunks bounds the chunks of all sparse files of a layer: 32 MiB of index.
 const maxChunks = 4 << 20
 
-// fewChunks is the number of chunks that any sparse file may have; one in many
-// pieces may have some for each of them.
+// How many chunks a sparse file is cut into: fewChunks, or some for each of its
+// pieces, or as many as it takes to have none larger than maxChunkSize. Smaller
+// chunks make a longer list, larger ones make more that is copied and padded.
 const (
-	fewChunks      = 256
-	chunksPerPiece = 8
+	fewChunks      = 1024
+	chunksPerPiece = 64
+	maxChunkSize   = 1 << 20 // bytes
 )
+
+// maxPadding is what the data area may have beyond four times the size of the tar.
+const maxPadding = 64 << 20
 
 // chunk is the place of one chunk of a file.
 type chunk struct {
@@ -53,9 +59,10 @@ func (w *writer) planFile(inode *layer.Inode, n *node) error {
 	n.chunkBits = chunkBits(inode.Size, len(extents))
 	size := uint64(blockSize) << n.chunkBits
 	count := roundUp(inode.Size, size) / size
-	if w.chunks += int(count); w.chunks > maxChunks {
-		return fmt.Errorf("%w: sparse files of more than %d pieces", ErrTooLarge, maxChunks)
+	if count > uint64(maxChunks-w.chunks) {
+		return fmt.Errorf("%w: its sparse files have more than %d pieces", ErrTooLarge, maxChunks)
 	}
+	w.chunks += int(count)
 	n.pieces = make([]chunk, count)
 	for i := range n.pieces {
 		start := uint64(i) * size
@@ -66,6 +73,9 @@ func (w *writer) planFile(inode *layer.Inode, n *node) error {
 	}
 	if w.copied > w.tar.Size {
 		return fmt.Errorf("%w: %q refers to the same data again and again", layer.ErrMalformed, inode.Path)
+	}
+	if w.dataLen > 4*w.tar.Size+maxPadding {
+		return fmt.Errorf("%w: %q has its data in too many small pieces", ErrTooLarge, inode.Path)
 	}
 	return nil
 }
@@ -78,7 +88,7 @@ func chunkBits(size uint64, pieces int) uint8 {
 		limit = uint64(max(fewChunks, chunksPerPiece*pieces))
 	}
 	bits := uint8(0)
-	for bits < maxChunkBits && size > limit*(blockSize<<bits) {
+	for bits < maxChunkBits && size > limit*(blockSize<<bits) && (pieces == 0 || blockSize<<bits < maxChunkSize) {
 		bits++
 	}
 	return bits
@@ -143,8 +153,11 @@ func (w *writer) writeChunks(out *counter, chunks []chunk) {
 }
 
 // copyData fills the data area; what is not copied stays a hole of f.
-func (w *writer) copyData(f *os.File) error {
+func (w *writer) copyData(ctx context.Context, f *os.File) error {
 	for _, c := range w.copies {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		to := io.NewOffsetWriter(f, int64(w.dataStart+c.to))
 		n, err := io.Copy(to, io.NewSectionReader(w.tar, int64(c.from), int64(c.length)))
 		if err == nil && uint64(n) != c.length {

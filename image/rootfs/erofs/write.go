@@ -2,6 +2,7 @@ package erofs
 
 import (
 	"bufio"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -33,11 +34,11 @@ func (t Tar) holds(offset, length uint64) bool {
 }
 
 // Write writes the index of the tree, whose files lie in the tar, to f, which
-// is empty. It reads the tar only for data that is not at the start of a block.
-// The tree must have been checked against the size of the tar (layer.Build). f
-// is neither synced nor closed. The error is ErrTooLarge when the format is the
-// obstacle.
-func Write(f *os.File, tree *layer.Tree, tar Tar) error {
+// is empty and open for reading, too. It reads the tar only for data that is not
+// at the start of a block. The tree must have been checked against the size of
+// the tar (layer.Build). f is neither synced nor closed. The error is
+// ErrTooLarge when the format is the obstacle.
+func Write(ctx context.Context, f *os.File, tree *layer.Tree, tar Tar) error {
 	w := &writer{tree: tree, tar: tar}
 	if err := w.plan(); err != nil {
 		return err
@@ -52,13 +53,13 @@ func Write(f *os.File, tree *layer.Tree, tar Tar) error {
 	if out.n != w.dataStart {
 		return fmt.Errorf("internal error: index has %d bytes of metadata, planned %d", out.n, w.dataStart)
 	}
-	if err := w.copyData(f); err != nil {
+	if err := w.copyData(ctx, f); err != nil {
 		return err
 	}
 	if err := f.Truncate(int64(w.end)); err != nil {
 		return fmt.Errorf("write index: %w", err)
 	}
-	return nil
+	return w.seal(ctx, f)
 }
 
 func (w *writer) writeHead(out *counter) {
