@@ -29,12 +29,14 @@ type Stores interface {
 // TarReader reads tars, which are a stranger's bytes, for a process that must
 // not. Each method is given a tar, opened read-only, and an empty folder.
 type TarReader interface {
-	// Scan writes the facts of the tar (package layer) into a file in the folder
-	// and returns it.
-	Scan(ctx context.Context, tar, folder *os.File) (facts *os.File, err error)
+	// Scan leaves the facts of the tar in the folder, in FactsFile.
+	Scan(ctx context.Context, tar, folder *os.File) error
 	// Unpack leaves the files of the tar in the folder, in a folder "root".
 	Unpack(ctx context.Context, tar, folder *os.File) error
 }
+
+// FactsFile is where a TarReader leaves facts.
+const FactsFile = "layer-0.facts"
 
 // Options of Open.
 type Options struct {
@@ -56,10 +58,10 @@ type Layers struct {
 
 // Open finds the driver of the store: the one that was found in this boot, else
 // by trying. It changes nothing but the record of that.
-func Open(ctx context.Context, o Options) (*Layers, error) {
+func Open(o Options) (*Layers, error) {
 	l := &Layers{o: o}
 	var err error
-	l.choice, err = choose(ctx, o)
+	l.choice, err = choose(context.Background(), o) // some milliseconds, at most
 	return l, err
 }
 
