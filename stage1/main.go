@@ -27,6 +27,8 @@ func run(args []string) int {
 	switch entry {
 	case contract.EntryRun:
 		return supervise.Run(flavour)
+	case contract.EntryEnter:
+		return supervise.Enter()
 	case contract.EntryStop:
 		return supervise.Fail(supervise.Stop(len(args) > 0 && args[0] == "--force"))
 	case contract.EntryGC:

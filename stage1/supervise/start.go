@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -150,15 +149,10 @@ func (s *supervisor) takeTerminal(a *app, child *program.Child) error {
 	if !wantsTerminal(a.conf) {
 		return nil
 	}
-	event, ok := child.Reported(compile.ReportTerminal)
-	if !ok || event.Errno != 0 {
-		return errors.New("make terminal: the app has none")
-	}
-	master, err := unix.PidfdGetfd(child.Pidfd, int(event.Value), 0)
+	master, err := takeMaster(child)
 	if err != nil {
-		return fmt.Errorf("take terminal: %w", err)
+		return err
 	}
-	unix.CloseOnExec(master)
 	return a.streams.attach(master, s.stdin)
 }
 
