@@ -89,9 +89,9 @@ func (l *Layers) remake(ctx context.Context, dir, tar *os.File, d cas.Digest) er
 	if l.o.Tars == nil {
 		return errors.New("nothing to read the tar with")
 	}
-	facts, err := l.scan(ctx, dir, tar)
+	facts, err := l.o.Tars.Scan(ctx, tar, dir)
 	if err != nil {
-		return err
+		return fmt.Errorf("scan tar: %w", err)
 	}
 	defer facts.Close()
 	return makeDerived(ctx, dir, tar, facts, d)

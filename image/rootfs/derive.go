@@ -135,20 +135,12 @@ func (l *Layers) derive(ctx context.Context, store *cas.Store, kind string, d ca
 	if kind == kindDir {
 		return l.deriveDir(ctx, in, tar, d)
 	}
-	facts, err := l.scan(ctx, in.Dir(), tar)
+	facts, err := l.o.Tars.Scan(ctx, tar, in.Dir())
 	if err != nil {
-		return err
+		return fmt.Errorf("scan tar: %w", err)
 	}
 	defer facts.Close()
 	return l.deriveFacts(ctx, tar, facts, d)
-}
-
-// scan has the tar scanned and opens the facts.
-func (l *Layers) scan(ctx context.Context, dir, tar *os.File) (*os.File, error) {
-	if err := l.o.Tars.Scan(ctx, tar, dir); err != nil {
-		return nil, fmt.Errorf("scan tar: %w", err)
-	}
-	return safepath.OpenBeneath(dir, FactsFile, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 }
 
 // deriveDir has the tar unpacked and commits the folder with its sum.

@@ -29,14 +29,12 @@ type Stores interface {
 // TarReader reads tars, which are a stranger's bytes, for a process that must
 // not. Each method is given a tar, opened read-only, and an empty folder.
 type TarReader interface {
-	// Scan leaves the facts of the tar in the folder, in FactsFile.
-	Scan(ctx context.Context, tar, folder *os.File) error
+	// Scan writes the facts of the tar (package layer) into a file in the folder
+	// and returns it.
+	Scan(ctx context.Context, tar, folder *os.File) (facts *os.File, err error)
 	// Unpack leaves the files of the tar in the folder, in a folder "root".
 	Unpack(ctx context.Context, tar, folder *os.File) error
 }
-
-// FactsFile is where a TarReader leaves facts.
-const FactsFile = "layer-0.facts"
 
 // Options of Open.
 type Options struct {
