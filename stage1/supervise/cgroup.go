@@ -116,13 +116,32 @@ func (c cgroups) kill(deadline time.Time) error {
 	return killAll(dirs, deadline)
 }
 
-// killApp is kill for one app that is about to be restarted.
-func (c cgroups) killApp(app string, deadline time.Time) error {
+// empty is kill for one app that is about to be restarted.
+func (c cgroups) empty(app string, deadline time.Time) error {
 	var dirs []string
 	for _, dir := range c.folders() {
 		dirs = append(dirs, filepath.Join(dir, appPrefix+app))
 	}
-	return killAll(dirs, deadline)
+	pids, err := listProcesses(dirs)
+	if err != nil || len(pids) == 0 {
+		return err
+	}
+	if err := killAll(dirs, deadline); err != nil {
+		return err
+	}
+	main := c.main(app)
+	if main == "" {
+		return nil
+	}
+	// Since Linux 6.14 whoever is cloned into a cgroup that was killed once, from
+	// one that was not, is killed too: the kernel compares the two counts.
+	if err := unix.Rmdir(main); err != nil {
+		return fmt.Errorf("remove cgroup %s: %w", main, err)
+	}
+	if err := unix.Mkdir(main, 0o755); err != nil {
+		return fmt.Errorf("make cgroup %s: %w", main, err)
+	}
+	return nil
 }
 
 func killAll(dirs []string, deadline time.Time) error {

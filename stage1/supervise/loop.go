@@ -230,7 +230,7 @@ func (s *supervisor) ended(a *app, ws unix.WaitStatus) {
 		s.finish(a, exit)
 		return
 	}
-	if err := s.cg.killApp(a.name, time.Now().Add(killDeadline)); err != nil {
+	if err := s.cg.empty(a.name, time.Now().Add(killDeadline)); err != nil {
 		exit.Error = err.Error()
 		s.finish(a, exit)
 		return
