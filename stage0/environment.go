@@ -10,6 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"rkt/image"
+	"rkt/image/rootfs"
 	"rkt/stage0/pod"
 )
 
@@ -18,6 +19,7 @@ import (
 type Env struct {
 	Pods   *pod.Dir
 	Images *image.Store
+	Layers *rootfs.Layers
 	// RunDir is the folder of what does not outlive a boot, usually /run/rkt.
 	RunDir string
 	// Stage1Dirs are the folders with one stage1 each, searched in order.
