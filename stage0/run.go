@@ -11,6 +11,7 @@ import (
 
 	"rkt/cas"
 	"rkt/internal/safepath"
+	"rkt/internal/sealed"
 	"rkt/internal/undo"
 	"rkt/stage0/cgroup"
 	"rkt/stage0/pod"
@@ -152,8 +153,8 @@ func become(p *pod.Pod, command []string) error {
 	if err := p.PassLock(); err != nil {
 		return err
 	}
-	if err := unix.Exec(command[0], command, stage1Environment()); err != nil {
-		return fmt.Errorf("execute stage1: %w", &os.PathError{Op: "exec", Path: command[0], Err: err})
+	if err := sealed.Exec(command[0], command, stage1Environment()); err != nil {
+		return fmt.Errorf("execute stage1: %w", err)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package pod
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -170,7 +169,7 @@ func (p *Pod) Read(name string) ([]byte, error) {
 
 // Times are when a pod came and went. A zero time is not known or not yet.
 type Times struct {
-	Created, Started, Ended time.Time
+	Created, Started time.Time
 }
 
 // Times reads the times of a pod. c is its contract, nil when there is none.
@@ -190,9 +189,9 @@ func (p *Pod) Times(c *contract.Pod) Times {
 	return t
 }
 
-// Ended returns when the pod ended: the last exit of an app, or, when the pod
-// was killed and left no record, the time it was first seen to be over, which
-// is that of its last move.
+// Ended returns when a pod that is over has ended: the last exit of an app, or,
+// when something of it was killed and left no record, the time it was found to
+// be over, which is that of its last move.
 func (p *Pod) Ended() (time.Time, error) {
 	names, err := p.AppNames()
 	if err != nil {
@@ -200,8 +199,13 @@ func (p *Pod) Ended() (time.Time, error) {
 	}
 	var last time.Time
 	for _, name := range names {
-		if e, err := p.Exit(name); err == nil {
-			if t := time.Unix(0, e.Nanos); t.After(last) {
+		run, err := p.AppRun(name, Exited)
+		if err != nil || run.Started != nil && run.Exit == nil {
+			last = time.Time{}
+			break
+		}
+		if run.Exit != nil {
+			if t := time.Unix(0, run.Exit.Nanos); t.After(last) {
 				last = t
 			}
 		}
@@ -215,5 +219,3 @@ func (p *Pod) Ended() (time.Time, error) {
 	}
 	return time.Unix(st.Ctim.Unix()), nil
 }
-
-var _ io.Closer = (*Pod)(nil)

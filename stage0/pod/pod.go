@@ -41,7 +41,7 @@ func (e *AmbiguousError) Error() string {
 	for _, u := range e.Matches {
 		ids = append(ids, u.String())
 	}
-	return fmt.Sprintf("%q fits %d pods: %s", e.Word, len(ids), strings.Join(ids, ", "))
+	return fmt.Sprintf("%q matches %d pods: %s", e.Word, len(ids), strings.Join(ids, ", "))
 }
 
 // Is makes an AmbiguousError an ErrAmbiguous.
@@ -91,10 +91,12 @@ func (p *Pod) Lock() error {
 	if p.held {
 		return nil
 	}
+	// Made anew in a damaged pod that has none, so that two who repair or remove
+	// it are not in each other's way.
 	f, err := openLock(p.folder, unix.O_RDWR|unix.O_CREAT)
 	if err != nil {
 		if p.vanished() {
-			return ErrNotFound
+			return fmt.Errorf("pod %s: %w", p.id, ErrNotFound)
 		}
 		return fmt.Errorf("pod %s: %w", p.id, err)
 	}

@@ -150,25 +150,47 @@ func (p *Pod) startedProcess(app string) (process, bool, error) {
 	return openProcess(s.PID, s.StartTicks)
 }
 
-// AppState computes what an app is doing. pod is the state of its pod.
-func (p *Pod) AppState(app string, pod State) (AppState, error) {
+// AppRun is how the last start of an app went.
+type AppRun struct {
+	State   AppState
+	Started *contract.Started // nil = it was not started
+	Exit    *contract.Exit    // nil = it has not ended, or left no record
+}
+
+// AppRun reads how the last start of an app went. pod is the state of its pod.
+func (p *Pod) AppRun(app string, pod State) (AppRun, error) {
+	var run AppRun
 	started, err := p.Started(app)
-	begun := err == nil
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+	if err == nil {
+		run.Started = started
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return run, err
 	}
 	exit, err := p.Exit(app)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return run, err
+	}
+	// The record of an earlier start is not how this one went.
+	if err == nil && (run.Started == nil || exit.Restarts >= started.Restarts) {
+		run.Exit = exit
+	}
+	run.State, err = p.appState(run, pod)
+	return run, err
+}
+
+// appState is the one place where the state of an app is decided.
+func (p *Pod) appState(run AppRun, pod State) (AppState, error) {
 	switch {
-	case err == nil && (!begun || exit.Restarts >= started.Restarts):
-		return AppExited, nil // the record of the last start, not of one before
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return "", err
-	case !begun:
+	case run.Exit != nil:
+		return AppExited, nil
+	case run.Started == nil:
 		return AppCreated, nil
 	case pod == Running:
 		return AppRunning, nil
+	case run.Started.BootID != p.dir.boot:
+		return AppExited, nil
 	}
-	q, alive, err := p.startedProcess(app)
+	q, alive, err := openProcess(run.Started.PID, run.Started.StartTicks)
 	if err != nil || !alive {
 		return AppExited, err
 	}

@@ -20,7 +20,7 @@ import (
 // then stays until the pod ends.
 func (p *Pod) AwaitEnd(ctx context.Context) error {
 	for {
-		if err := p.awaitUnlocked(ctx); err != nil {
+		if err := p.AwaitUnlock(ctx); err != nil {
 			return err
 		}
 		waiting, err := p.awaitRun(ctx)
@@ -89,8 +89,8 @@ func (p *Pod) watch(events uint32) (int, error) {
 	return fd, nil
 }
 
-// awaitUnlocked blocks until nobody owns the lock.
-func (p *Pod) awaitUnlocked(ctx context.Context) error {
+// AwaitUnlock blocks until nobody owns the lock, or ctx ends.
+func (p *Pod) AwaitUnlock(ctx context.Context) error {
 	f, err := openLock(p.folder, unix.O_RDONLY)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
