@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rkt/cas"
+	"rkt/internal/sealed"
 	"rkt/stage0/plan"
 	"rkt/stage0/pod"
 	"rkt/stage1/contract"
@@ -184,8 +185,8 @@ func becomeEnter(p *pod.Pod, command []string, request *contract.EnterRequest) e
 	if err != nil {
 		return fmt.Errorf("pass request: %w", err)
 	}
-	if err := unix.Exec(command[0], command, stage1Environment()); err != nil {
-		return fmt.Errorf("execute stage1: %w", &os.PathError{Op: "exec", Path: command[0], Err: err})
+	if err := sealed.Exec(command[0], command, stage1Environment()); err != nil {
+		return fmt.Errorf("execute stage1: %w", err)
 	}
 	return nil
 }

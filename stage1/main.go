@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 
+	"rkt/internal/sealed"
 	"rkt/stage1/contract"
 	"rkt/stage1/supervise"
 )
@@ -22,6 +23,11 @@ func run(args []string) int {
 	var flavour supervise.Flavour = &supervise.Native{}
 	if len(args) == 0 {
 		return supervise.Fail(errors.New("no entrypoint given"))
+	}
+	// Whoever gets hold of this process from inside of a pod gets no way to
+	// write to its program.
+	if err := sealed.Ensure(); err != nil {
+		return supervise.Fail(err)
 	}
 	entry, args := args[0], args[1:]
 	switch entry {
