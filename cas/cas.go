@@ -13,8 +13,8 @@
 //	lock                   the store lock
 //
 // The store lock is shared by whoever makes something reachable, for moments,
-// and exclusive to a sweep. It is the last of all locks: who has it waits for
-// no other. docs/on-disk.md has the whole order.
+// and exclusive to a sweep. Who has it waits for no lock of this package;
+// docs/on-disk.md has the order of all locks.
 package cas
 
 import (
@@ -138,7 +138,8 @@ func (s *Store) ReadOnly() bool { return s.readOnly }
 // Hold keeps sweeps away until release is called. Whoever makes a root of what
 // is in the store without an Ingest (a pod that names its layers) holds the
 // store from before it looks until the root is written. Hold waits for a sweep
-// that is under way. A holder must not wait for any other lock.
+// that is under way. A holder waits for no lock but that of the image records:
+// it begins no Ingest and no Sweep, and does not call Hold again.
 func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	if s.readOnly {
 		return func() {}, nil

@@ -34,7 +34,9 @@ type Record struct {
 	// Source tells the state of the local file that the image was made from, so
 	// that a changed file is read again; "" for an image of a registry.
 	Source  string        `json:"source,omitempty"`
-	Verdict trust.Verdict `json:"verdict"`
+	Verdict trust.Verdict `json:"verdict,omitzero"`
+	// ReadOnly is set by the store: the record is in a read-only one.
+	ReadOnly bool `json:"-"`
 }
 
 // Image is an image of the store, loaded and verified.

@@ -3,7 +3,19 @@
 // Begin with Load and Policy.Decide.
 package trust
 
-import "rkt/cas"
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+
+	"rkt/cas"
+)
 
 // Action is what a rule says about the images below its prefix.
 type Action string
@@ -16,31 +28,95 @@ const (
 	Ask    Action = "ask"
 )
 
+// AnyName is the prefix of all names; every other prefix is longer.
+const AnyName = "*"
+
+var (
+	// ErrNoRule reports a prefix that no rule in force has.
+	ErrNoRule = errors.New("no such rule")
+	// ErrPrefix reports a text that cannot be the beginning of an image name.
+	ErrPrefix = errors.New("malformed prefix")
+)
+
 // Rule is the rule for the image names below a prefix. The longest prefix wins.
 type Rule struct {
 	// Prefix is a host and any number of path components ("quay.io/etcd-io"),
-	// or "*" for all names.
+	// or AnyName.
 	Prefix string `json:"prefix"`
 	Action Action `json:"action"`
 	// Path is the file that the rule comes from.
 	Path string `json:"-"`
 }
 
+// check refuses a rule that does not mean anything.
+func (r *Rule) check() error {
+	prefix, err := ParsePrefix(r.Prefix)
+	if err != nil {
+		return err
+	}
+	if prefix != r.Prefix {
+		return fmt.Errorf("%w %q: write %q", ErrPrefix, r.Prefix, prefix)
+	}
+	if !slices.Contains([]Action{Accept, Pinned, Reject, Ask}, r.Action) {
+		return fmt.Errorf("unknown action %.100q, known are accept, pinned, reject, ask", r.Action)
+	}
+	return nil
+}
+
+// covers reports whether the rule is about an image name. A prefix ends at the
+// end of a component: example.com/app is not about example.com/app-evil, and
+// example.com not about example.com:8443.
+func (r *Rule) covers(name string) bool {
+	if r.Prefix == AnyName {
+		return true
+	}
+	rest, ok := strings.CutPrefix(name, r.Prefix)
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// ParsePrefix checks a prefix and brings it into the form that names have. The
+// error is ErrPrefix.
+func ParsePrefix(s string) (string, error) {
+	if s == AnyName {
+		return s, nil
+	}
+	host, path, below := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(s, "docker://"), "/"), "/")
+	host = strings.ToLower(host)
+	if host == "index.docker.io" {
+		host = "docker.io" // the names of its images say so
+	}
+	if !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return "", fmt.Errorf("%w %.300q: it must begin with a host (docker.io/library/nginx, quay.io)", ErrPrefix, s)
+	}
+	prefix, probe := host, host+"/x"
+	if below {
+		prefix, probe = host+"/"+path, host+"/"+path
+	}
+	named, err := reference.WithName(probe)
+	if err != nil || reference.Domain(named) != host {
+		return "", fmt.Errorf("%w %.300q: want HOST[/PATH...], without tag and digest", ErrPrefix, s)
+	}
+	return prefix, nil
+}
+
 // Policy is the set of rules in force. The zero Policy has none and asks.
 type Policy struct{ rules []Rule }
 
-// Load reads the rules of the trust.d folders, vendor's first, the local one
-// last. In a later folder an empty file masks the file of that name in the
-// earlier ones, and a rule replaces an earlier one for the same prefix. A folder that
-// does not exist has no rules. Anything that is not understood, or that others
-// than root could write, is an error.
-func Load(dirs ...string) (*Policy, error) { return &Policy{}, nil }
-
 // Rules returns the rules in force, sorted by prefix.
-func (p *Policy) Rules() []Rule { return nil }
+func (p *Policy) Rules() []Rule { return slices.Clone(p.rules) }
 
 // Hash identifies the rules: equal hashes decide equally.
-func (p *Policy) Hash() string { return "" }
+func (p *Policy) Hash() string {
+	h := sha256.New()
+	for _, r := range p.rules {
+		fmt.Fprintf(h, "%s %s\n", r.Prefix, r.Action)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func sortRules(rules []Rule) {
+	slices.SortFunc(rules, func(a, b Rule) int { return cmp.Compare(a.Prefix, b.Prefix) })
+}
 
 // Decision is what a policy says about one image.
 type Decision struct {
@@ -51,24 +127,52 @@ type Decision struct {
 
 // Decide decides about the image name ("host/repository"). pinned: the user
 // gave its digest. local: it comes from a local path, which needs no rule.
-func (p *Policy) Decide(name string, pinned, local bool) Decision { return Decision{Action: Ask} }
+func (p *Policy) Decide(name string, pinned, local bool) Decision {
+	if local {
+		return Decision{Action: Accept, Reason: "local images need no rule"}
+	}
+	var best *Rule
+	for i := range p.rules {
+		r := &p.rules[i]
+		if r.covers(name) && (best == nil || best.Prefix == AnyName || len(r.Prefix) > len(best.Prefix)) {
+			best = r
+		}
+	}
+	if best == nil {
+		return Decision{Action: Ask, Reason: "no rule is about it"}
+	}
+	d := Decision{Action: best.Action, Rule: *best, Reason: fmt.Sprintf("the rule for %q says %s", best.Prefix, best.Action)}
+	if best.Action == Pinned {
+		d.Action = Accept
+		if !pinned {
+			d.Action = Reject
+			d.Reason = fmt.Sprintf("the rule for %q wants the digest to be given", best.Prefix)
+		}
+	}
+	return d
+}
 
 // Verdict is a decision as it is recorded with an image.
 type Verdict struct {
-	Action     Action     `json:"action"` // Accept, or the one that --insecure-options=image overruled
-	Rule       string     `json:"rule,omitempty"`
-	PolicyHash string     `json:"policyHash"`
-	Manifest   cas.Digest `json:"manifest"`
+	Action     Action     `json:"action,omitempty"` // Accept, or the one that --insecure-options=image overruled
+	Rule       string     `json:"rule,omitempty"`   // its prefix
+	PolicyHash string     `json:"policyHash,omitempty"`
+	Manifest   cas.Digest `json:"manifest,omitzero"`
 	// Insecure is set when the policy was switched off for the command.
 	Insecure bool `json:"insecure,omitempty"`
 }
 
 // Verdict makes the record of a decision about the image with that manifest.
-func (p *Policy) Verdict(d Decision, manifest cas.Digest, insecure bool) Verdict { return Verdict{} }
+func (p *Policy) Verdict(d Decision, manifest cas.Digest, insecure bool) Verdict {
+	return Verdict{Action: d.Action, Rule: d.Rule.Prefix, PolicyHash: p.Hash(), Manifest: manifest, Insecure: insecure}
+}
 
 // Holds reports whether the verdict accepts that manifest under the policy p as
-// it is now. If not, the image must be decided about again.
-func (v Verdict) Holds(p *Policy, manifest cas.Digest) bool { return false }
+// it is now. If not, the image must be decided about again. What was let in
+// against the policy never holds.
+func (v Verdict) Holds(p *Policy, manifest cas.Digest) bool {
+	return v.Action == Accept && !v.Insecure && !manifest.IsZero() && v.Manifest == manifest && v.PolicyHash == p.Hash()
+}
 
 // Refused is the error of an image that the policy does not let in. It is for
 // the fetcher to make.
@@ -77,18 +181,20 @@ type Refused struct {
 	Decision
 }
 
-func (e *Refused) Error() string { return "image " + e.Name + " is not trusted: " + e.Reason }
+func (e *Refused) Error() string {
+	if e.Rule.Path != "" {
+		return fmt.Sprintf("image %q is not trusted: %s (%s)", e.Name, e.Reason, e.Rule.Path)
+	}
+	return fmt.Sprintf("image %q is not trusted: %s", e.Name, e.Reason)
+}
 
-// Hint names the command that would let the image in.
-func (e *Refused) Hint() string { return "rkt trust add " + e.Name + " accept" }
-
-// Add writes a rule into the trust.d folder dir, durably, in place of one for
-// the same prefix.
-func Add(dir string, r Rule) error { return nil }
-
-// Remove takes the rule for prefix out of force: it removes it from the folder
-// local, and masks it there if a vendor folder has it. The error is ErrNoRule.
-func Remove(local string, vendor []string, prefix string) error { return nil }
-
-// ParsePrefix checks a prefix and brings it into the form that names have.
-func ParsePrefix(s string) (string, error) { return s, nil }
+// Hint names the command that would let the image in; "" if there is none.
+func (e *Refused) Hint() string {
+	switch {
+	case e.Rule.Action == Pinned:
+		return "give the digest: " + e.Name + "@sha256:..."
+	case e.Name == "":
+		return ""
+	}
+	return "rkt trust add --accept " + e.Name
+}

@@ -44,6 +44,21 @@ func TestWriteReplaces(t *testing.T) {
 	}
 }
 
+func TestRemoveTemporary(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{".ABC.tmp", "ABC.tmp", ".abc", "x.json"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := RemoveTemporary(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, dir); len(got) != 3 {
+		t.Errorf("folder has %q, want all but .ABC.tmp", got)
+	}
+}
+
 func TestWriteFailsWithoutTrace(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "taken"), 0o700); err != nil {

@@ -2,6 +2,7 @@
 package escape
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"strings"
 	"unicode"
@@ -42,4 +43,28 @@ func isPlain(s string) bool {
 		}
 	}
 	return true
+}
+
+// maxFileName leaves room for an ending within the 255 bytes of a name.
+const maxFileName = 200
+
+// FileName returns a name for a file that stands for s: letters, digits and
+// "._-" stay, other bytes become %XX, as does a leading dot. Different texts
+// have different names, long ones by a hash at their end.
+func FileName(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-', c == '.' && i > 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	if b.Len() <= maxFileName {
+		return b.String()
+	}
+	// "%~" cannot come from a short text.
+	return fmt.Sprintf("%s%%~%x", b.String()[:maxFileName/2], sha256.Sum256([]byte(s)))
 }

@@ -1,6 +1,9 @@
 package escape
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestText(t *testing.T) {
 	for in, want := range map[string]string{
@@ -18,5 +21,24 @@ func TestText(t *testing.T) {
 		if got := Text(in); got != want {
 			t.Errorf("Text(%q) = %q, want %q", in, got, want)
 		}
+	}
+}
+
+func TestFileName(t *testing.T) {
+	for in, want := range map[string]string{
+		"docker.io/library/busybox:1.0": "docker.io%2Flibrary%2Fbusybox%3A1.0",
+		"..":                            "%2E.",
+		".hidden":                       "%2Ehidden",
+		"a%2Fb":                         "a%252Fb",
+		"\x00é":                         "%00%C3%A9",
+	} {
+		if got := FileName(in); got != want {
+			t.Errorf("FileName(%q) = %q, want %q", in, got, want)
+		}
+	}
+	long := strings.Repeat("/", 4096)
+	a, b := FileName(long), FileName(long+"/")
+	if len(a) > 220 || len(b) > 220 || a == b || a[:50] != b[:50] {
+		t.Errorf("long texts have the names %q and %q", a, b)
 	}
 }
