@@ -2,8 +2,7 @@ package compile
 
 import (
 	"fmt"
-
-	"golang.org/x/sys/unix"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -72,20 +71,13 @@ var capabilities = [...]string{
 	"CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
 }
 
-// maxCapability is the highest number that a mask holds. A newer kernel may
-// have capabilities without a name here: they are dropped too.
-const maxCapability = 63
-
 // dropBounding takes from the bounding set all that is not in keep.
 func dropBounding(p *program.Program, keep uint64) {
-	for n := range maxCapability + 1 {
+	var names []string
+	for n, name := range capabilities {
 		if keep&(1<<n) != 0 {
-			continue
+			names = append(names, name)
 		}
-		if n < len(capabilities) {
-			p.Prctl(unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP", program.Named(uintptr(n), capabilities[n])).Because("drop capabilities")
-			continue
-		}
-		p.Prctl(unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP", program.Num(n)).Allow(unix.EINVAL).Because("drop capabilities")
 	}
+	p.DropBounding(keep, strings.Join(names, ", ")).Because("drop capabilities")
 }

@@ -60,6 +60,9 @@ type Common struct {
 	Terminal bool
 	// Seccomp is struct sock_filter[]; empty = no filter.
 	Seccomp []byte
+	// KeepCapabilities lets a process whose config.json has no capabilities at all
+	// keep those of the supervisor; else it has none.
+	KeepCapabilities bool
 	// Rlimits are the limits of the supervisor, by resource number, as read by
 	// Rlimits: an app's hard limits never exceed them.
 	Rlimits [rlimits]unix.Rlimit

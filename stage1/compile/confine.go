@@ -61,14 +61,19 @@ func confine(p *program.Program, c confinement) error {
 	}
 	p.Umask(umask).Because("set the umask")
 
-	dropBounding(p, caps.bounding)
+	keep := c.common.KeepCapabilities && c.process.Capabilities == nil
+	if !keep {
+		dropBounding(p, caps.bounding)
+	}
 	p.Setgroups(c.user.AdditionalGids).Because("set the groups")
 	p.Setresgid(c.user.GID).Because("set the group")
 	if !c.process.NoNewPrivileges {
 		filter(p, c.common.Seccomp)
 	}
 	p.Setresuid(c.user.UID).Because("set the user")
-	p.Capset(caps.effective, caps.permitted, 0).Because("set the capabilities")
+	if !keep {
+		p.Capset(caps.effective, caps.permitted, 0).Because("set the capabilities")
+	}
 	changeDir(p, c.cwd)
 	if c.process.NoNewPrivileges {
 		p.Prctl(unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", program.Num(1)).Because("rule out new privileges")

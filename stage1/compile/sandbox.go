@@ -10,41 +10,60 @@ import (
 	"rkt/stage1/program"
 )
 
-// Sandbox is the program of the child in which a pod's namespaces are made, and
-// the flags with which it is cloned; they are 0 when there is nothing to make.
+// Sandbox is the program of the child in which a pod's namespaces are made: by
+// the clone those with the flags clone, by the program itself the others of all,
+// while the parent does something else. When all is 0 there is nothing to make.
 // With podPID the child stays, as the first process of the pid namespace that
 // apps of the pod share; else it has no further use after WaitPinned.
-func Sandbox(pod *contract.Pod, host *contract.Host, podPID bool) (p *program.Program, flags uint64) {
+func Sandbox(pod *contract.Pod, host *contract.Host, podPID bool) (p *program.Program, clone, all uint64) {
 	p = &program.Program{}
 	hide(p)
+	if podPID {
+		clone |= unix.CLONE_NEWPID
+	}
 	if pod.User == contract.Private {
-		flags |= unix.CLONE_NEWUSER
+		clone |= unix.CLONE_NEWUSER
 		p.Wait(WaitMaps)
 		becomeRoot(p)
 	}
+	shared := sharedNamespaces(pod)
+	makeShared(p, pod, host, shared)
+	p.Wait(WaitPinned)
+	if podPID {
+		p.Prctl(unix.PR_SET_NAME, "PR_SET_NAME", p.Text("rkt-init")).Because("name the pod's first process")
+		p.Reap()
+	}
+	return p, clone, clone | shared
+}
+
+// sharedNamespaces are those that the apps of a pod share, but for its user and
+// pid namespaces, which must be made by a clone.
+func sharedNamespaces(pod *contract.Pod) (flags uint64) {
 	if pod.Net.Mode != contract.NetHost {
 		flags |= unix.CLONE_NEWNET
-		loopbackUp(p)
-		openNetwork(p, host)
 	}
 	if pod.IPC == contract.Private {
 		flags |= unix.CLONE_NEWIPC
 	}
 	if pod.UTS == contract.Private {
 		flags |= unix.CLONE_NEWUTS
-		if pod.Hostname != "" {
-			p.Sethostname(pod.Hostname).Because("set the host name")
-		}
 	}
-	if podPID {
-		flags |= unix.CLONE_NEWPID
+	return flags
+}
+
+// makeShared makes and fits out the shared namespaces, as their root: what is in
+// them belongs to it.
+func makeShared(p *program.Program, pod *contract.Pod, host *contract.Host, flags uint64) {
+	if flags != 0 {
+		p.Unshare(uintptr(flags)).Because("make the namespaces of the pod")
 	}
-	p.Wait(WaitPinned)
-	if podPID {
-		p.Prctl(unix.PR_SET_NAME, "PR_SET_NAME", p.Text("rkt-init")).Because("name the pod's first process")
-		p.Reap()
+	if flags&unix.CLONE_NEWNET != 0 {
+		loopbackUp(p)
+		openNetwork(p, host)
 	}
-	return p, flags
+	if flags&unix.CLONE_NEWUTS != 0 && pod.Hostname != "" {
+		p.Sethostname(pod.Hostname).Because("set the host name")
+	}
 }
 
 // hide makes the process one that nobody inside the pod may look into: it is a

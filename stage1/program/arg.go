@@ -3,7 +3,6 @@ package program
 import (
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,15 +13,11 @@ const maxArgs = 6
 // Arg is an argument of an operation: a number, a pointer to memory that the
 // program keeps, or the result of an earlier operation.
 type Arg struct {
-	style  style
 	value  uintptr
 	result *Op
-	name   string
-	flags  []flag
-	how    *unix.OpenHow
-	attr   *unix.MountAttr
-	groups []uint32
-	memory unsafe.Pointer // of a Buffer
+	style  style
+	name   string // styleFD, styleText, styleName
+	shown  any    // *[]flag, *unix.OpenHow, *unix.MountAttr, []uint32, or what a Buffer is
 }
 
 // style is how an argument prints.
@@ -35,10 +30,7 @@ const (
 	styleFD
 	styleText
 	styleName
-	styleFlags
-	styleHow
-	styleAttr
-	styleGroups
+	styleFlags // and all others that have something shown
 )
 
 // Num is a number.
@@ -59,8 +51,8 @@ func Cwd() Arg {
 	return Named(uintptr(at), "AT_FDCWD")
 }
 
-func flagsArg(n uintptr, names []flag) Arg {
-	return Arg{style: styleFlags, value: n, flags: names}
+func flagsArg(n uintptr, names *[]flag) Arg {
+	return Arg{style: styleFlags, value: n, shown: names}
 }
 
 func (a Arg) String() string {
@@ -75,19 +67,21 @@ func (a Arg) String() string {
 		return strconv.Quote(a.name)
 	case styleName:
 		return a.name
-	case styleFlags:
-		return flagNames(uint64(a.value), a.flags)
-	case styleHow:
-		s := "{" + flagNames(a.how.Flags, openFlags)
-		if a.how.Mode != 0 {
-			s += ", 0" + strconv.FormatUint(a.how.Mode, 8)
+	}
+	switch shown := a.shown.(type) {
+	case *[]flag:
+		return flagNames(uint64(a.value), *shown)
+	case *unix.OpenHow:
+		s := "{" + flagNames(shown.Flags, openFlags)
+		if shown.Mode != 0 {
+			s += ", 0" + strconv.FormatUint(shown.Mode, 8)
 		}
-		return s + ", " + flagNames(a.how.Resolve, resolveFlags) + "}"
-	case styleAttr:
-		return "{" + flagNames(a.attr.Attr_set, mountAttrs) + "}"
-	case styleGroups:
-		s := make([]string, len(a.groups))
-		for i, g := range a.groups {
+		return s + ", " + flagNames(shown.Resolve, resolveFlags) + "}"
+	case *unix.MountAttr:
+		return "{" + flagNames(shown.Attr_set, mountAttrs) + "}"
+	case []uint32:
+		s := make([]string, len(shown))
+		for i, g := range shown {
 			s[i] = strconv.FormatUint(uint64(g), 10)
 		}
 		return "[" + strings.Join(s, ", ") + "]"

@@ -10,13 +10,13 @@ import (
 func (p *Program) Openat2(dir Arg, path string, flags, mode, resolve uint64) *Op {
 	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Mode: mode, Resolve: resolve}
 	h := Pointer(p, how, "")
-	h.style, h.how = styleHow, how
+	h.style, h.shown = styleFlags, how
 	return p.Add("openat2", unix.SYS_OPENAT2, dir, p.Text(path), h, Num(int(unsafe.Sizeof(*how))))
 }
 
 // Openat opens a path that the host alone decides. The flags always include O_CLOEXEC.
 func (p *Program) Openat(dir Arg, path string, flags uintptr) *Op {
-	return p.Add("openat", unix.SYS_OPENAT, dir, p.Text(path), flagsArg(flags|unix.O_CLOEXEC, openFlags), Num(0))
+	return p.Add("openat", unix.SYS_OPENAT, dir, p.Text(path), flagsArg(flags|unix.O_CLOEXEC, &openFlags), Num(0))
 }
 
 // Mkdirat makes a directory.
@@ -48,7 +48,7 @@ func (p *Program) Dup3(fd Arg, to int, cloexec bool) *Op {
 	if cloexec {
 		flags = unix.O_CLOEXEC
 	}
-	return p.Add("dup3", unix.SYS_DUP3, fd, Num(to), flagsArg(flags, openFlags))
+	return p.Add("dup3", unix.SYS_DUP3, fd, Num(to), flagsArg(flags, &openFlags))
 }
 
 // DupAbove gives fd a further name of at least min, closed by execve.

@@ -44,6 +44,7 @@ var mountFlags = []flag{
 	{unix.MS_NOEXEC, "MS_NOEXEC"},
 	{unix.MS_REC, "MS_REC"},
 	{unix.MS_PRIVATE, "MS_PRIVATE"},
+	{unix.MS_SLAVE, "MS_SLAVE"},
 }
 
 var mountAttrs = []flag{

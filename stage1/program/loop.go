@@ -22,7 +22,7 @@ type step struct {
 	args    [maxArgs]uintptr
 	from    [maxArgs]uint16 // 1 + the slot whose result the argument is, 0 = none
 	want    uintptr
-	firstAt unsafe.Pointer
+	firstAt *byte
 	allowed [maxAllowed]uint16
 	slot    uint16
 	cond    uint16 // 1 + the slot that decides, 0 = none
@@ -153,6 +153,8 @@ func perform(m *machine, s *step) {
 				break
 			}
 		}
+	case dropCaps:
+		e = dropBounding(s.args[0])
 	case initFork:
 		setMask(&m.allSet)
 		r, e = invoke(m, s)
@@ -174,7 +176,7 @@ func perform(m *machine, s *step) {
 //go:nosplit
 //go:nocheckptr
 func settle(m *machine, s *step, r uintptr, e syscall.Errno) {
-	if e == 0 && (s.wants && r != s.want || s.firstAt != nil && *(*byte)(s.firstAt) != s.first) {
+	if e == 0 && (s.wants && r != s.want || s.firstAt != nil && *s.firstAt != s.first) {
 		e = syscall.EPROTO
 	}
 	if e == 0 {
@@ -223,6 +225,27 @@ func invoke(m *machine, s *step) (r uintptr, e syscall.Errno) {
 			return r, e
 		}
 	}
+}
+
+// dropBounding drops the capabilities that are not in keep, up to the last one
+// that the kernel knows.
+//
+//go:norace
+//go:nosplit
+func dropBounding(keep uintptr) syscall.Errno {
+	for n := uintptr(0); n < 64; n++ {
+		if keep&(1<<n) != 0 {
+			continue
+		}
+		_, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0, 0)
+		if e == syscall.EINVAL && n > 0 {
+			return 0
+		}
+		if e != 0 {
+			return e
+		}
+	}
+	return 0
 }
 
 //go:norace

@@ -25,7 +25,7 @@ func (p *Program) Filesystem(fstype, source string, options []string, attrs uint
 	}
 	p.fsconfig(fs, unix.FSCONFIG_CMD_CREATE, "FSCONFIG_CMD_CREATE", Null(), Null()).Because(why)
 	return p.Add("fsmount", unix.SYS_FSMOUNT, fs.Result(), Named(unix.FSMOUNT_CLOEXEC, "FSMOUNT_CLOEXEC"),
-		flagsArg(attrs, mountAttrs)).Because(why)
+		flagsArg(attrs, &mountAttrs)).Because(why)
 }
 
 func cut(option string) (name, value string, ok bool) {
@@ -51,21 +51,21 @@ func (p *Program) OpenTree(dir Arg, path string, recursive bool) *Op {
 	if recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	return p.Add("open_tree", unix.SYS_OPEN_TREE, dir, p.Text(path), flagsArg(flags, openTreeFlags))
+	return p.Add("open_tree", unix.SYS_OPEN_TREE, dir, p.Text(path), flagsArg(flags, &openTreeFlags))
 }
 
 // MoveMount attaches the mount to the file or directory target. Neither is
 // looked up again by a path.
 func (p *Program) MoveMount(mount, target Arg) *Op {
 	return p.Add("move_mount", unix.SYS_MOVE_MOUNT, mount, p.Text(""), target, p.Text(""),
-		flagsArg(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH, moveMountFlags))
+		flagsArg(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH, &moveMountFlags))
 }
 
 // MoveMountTo attaches the mount to name below dir, which must be a place where
 // only this program has made names.
 func (p *Program) MoveMountTo(mount, dir Arg, name string) *Op {
 	return p.Add("move_mount", unix.SYS_MOVE_MOUNT, mount, p.Text(""), dir, p.Text(name),
-		flagsArg(unix.MOVE_MOUNT_F_EMPTY_PATH, moveMountFlags))
+		flagsArg(unix.MOVE_MOUNT_F_EMPTY_PATH, &moveMountFlags))
 }
 
 // MountSetattr sets attributes of the mount.
@@ -76,8 +76,8 @@ func (p *Program) MountSetattr(mount Arg, attrs uint64, recursive bool) *Op {
 	}
 	attr := &unix.MountAttr{Attr_set: attrs}
 	a := Pointer(p, attr, "")
-	a.style, a.attr = styleAttr, attr
-	return p.Add("mount_setattr", unix.SYS_MOUNT_SETATTR, mount, p.Text(""), flagsArg(flags, atFlags), a,
+	a.style, a.shown = styleFlags, attr
+	return p.Add("mount_setattr", unix.SYS_MOUNT_SETATTR, mount, p.Text(""), flagsArg(flags, &atFlags), a,
 		Num(int(unsafe.Sizeof(*attr))))
 }
 
@@ -89,7 +89,7 @@ func (p *Program) Mount(source, target, fstype string, flags uintptr, data strin
 		}
 		return p.Text(s)
 	}
-	return p.Add("mount", unix.SYS_MOUNT, text(source), p.Text(target), text(fstype), flagsArg(flags, mountFlags), text(data))
+	return p.Add("mount", unix.SYS_MOUNT, text(source), p.Text(target), text(fstype), flagsArg(flags, &mountFlags), text(data))
 }
 
 // PivotRoot makes the working directory the root and stacks the old root on it.

@@ -51,6 +51,8 @@ func (o *Op) Call() string {
 		return "read(parent) until released: " + o.label
 	case closeFiles:
 		return "close_range(3, max) but for the pipes to the parent"
+	case dropCaps:
+		return "prctl(PR_CAPBSET_DROP, each but {" + o.args[0].name + "})"
 	case initFork:
 		return "clone(SIGCHLD), the caller stays as init"
 	case reap:

@@ -8,12 +8,12 @@ import (
 
 // Setns joins namespaces by the fd of one or of a process.
 func (p *Program) Setns(fd Arg, flags uintptr) *Op {
-	return p.Add("setns", unix.SYS_SETNS, fd, flagsArg(flags, cloneFlags))
+	return p.Add("setns", unix.SYS_SETNS, fd, flagsArg(flags, &cloneFlags))
 }
 
 // Unshare leaves namespaces for new ones.
 func (p *Program) Unshare(flags uintptr) *Op {
-	return p.Add("unshare", unix.SYS_UNSHARE, flagsArg(flags, cloneFlags))
+	return p.Add("unshare", unix.SYS_UNSHARE, flagsArg(flags, &cloneFlags))
 }
 
 // Prctl changes an attribute of the process.
@@ -42,7 +42,7 @@ func (p *Program) Setgroups(groups []uint32) *Op {
 	if len(groups) > 0 {
 		g := append([]uint32(nil), groups...)
 		p.keep = append(p.keep, g)
-		list = Arg{style: styleGroups, value: uintptr(unsafe.Pointer(&g[0])), groups: g}
+		list = Arg{style: styleFlags, value: uintptr(unsafe.Pointer(&g[0])), shown: g}
 	}
 	return p.Add("setgroups", unix.SYS_SETGROUPS, Num(len(groups)), list)
 }

@@ -35,6 +35,7 @@ const (
 	fork
 	wait
 	closeFiles
+	dropCaps
 	initFork
 	reap
 )
@@ -58,7 +59,7 @@ type Op struct {
 	as      *Op  // whose outcome this one's replaces
 	want    *uintptr
 	first   byte // what the byte at firstAt must be afterwards
-	firstAt unsafe.Pointer
+	firstAt *byte
 }
 
 // Add appends a system call. Where Program has a method with its name, that
@@ -77,7 +78,7 @@ func (p *Program) add(o *Op) *Op {
 // new pid to the parent and exits with code 0; the new one goes on.
 func (p *Program) Fork(flags uintptr) *Op {
 	return p.add(&Op{kind: fork, name: "clone", nr: syscall.SYS_CLONE,
-		args: []Arg{flagsArg(flags, cloneFlags), Num(0), Num(0), Num(0), Num(0)}})
+		args: []Arg{flagsArg(flags, &cloneFlags), Num(0), Num(0), Num(0), Num(0)}})
 }
 
 // Wait appends a meeting with the parent: the child reports the label and waits
@@ -92,13 +93,19 @@ func (p *Program) CloseFiles() *Op {
 	return p.add(&Op{kind: closeFiles, name: "close_range"})
 }
 
+// DropBounding takes from the bounding set all capabilities that are not in the
+// mask keep, also those that only the running kernel knows.
+func (p *Program) DropBounding(keep uint64, names string) *Op {
+	return p.add(&Op{kind: dropCaps, name: "prctl", args: []Arg{Named(uintptr(keep), names)}})
+}
+
 // Init appends a fork. The new process goes on with the program. The old one
 // becomes its init: it closes all files, reaps, passes on every signal that it
 // gets, and exits as the new process does (128 plus the signal, when one ended
 // it). It never executes anything.
 func (p *Program) Init() *Op {
 	return p.add(&Op{kind: initFork, name: "clone", nr: syscall.SYS_CLONE,
-		args: []Arg{flagsArg(uintptr(syscall.SIGCHLD), cloneFlags), Num(0), Num(0), Num(0), Num(0)}})
+		args: []Arg{flagsArg(uintptr(syscall.SIGCHLD), &cloneFlags), Num(0), Num(0), Num(0), Num(0)}})
 }
 
 // Reap ends the program with a loop that reaps children for ever, as the first
@@ -156,7 +163,8 @@ func (o *Op) Want(n uintptr) *Op {
 // WantFirst makes it a failure with the error EPROTO when the first byte of the
 // Buffer buf is not c after the call.
 func (o *Op) WantFirst(buf Arg, c byte) *Op {
-	o.first, o.firstAt = c, buf.memory
+	o.first = c
+	o.firstAt, _ = buf.shown.(*byte)
 	return o
 }
 
@@ -192,7 +200,7 @@ func (p *Program) Text(s string) Arg {
 func (p *Program) Buffer(n int) Arg {
 	b := make([]byte, max(n, 1))
 	p.keep = append(p.keep, b)
-	return Arg{style: styleName, value: uintptr(unsafe.Pointer(&b[0])), name: "buffer", memory: unsafe.Pointer(&b[0])}
+	return Arg{style: styleName, value: uintptr(unsafe.Pointer(&b[0])), name: "buffer", shown: &b[0]}
 }
 
 // Pointer is a pointer to v, which prints as name. The program keeps v; it must

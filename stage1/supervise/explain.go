@@ -32,7 +32,10 @@ func Explain(f Flavour, w io.Writer) error {
 		}
 	}
 	for _, a := range apps {
-		t := &Task{Pod: pod, Host: host, Dir: a.dir(), App: a.conf, Spec: a.spec, Stdio: [3]int{0, 1, 2}, Explain: true}
+		t := &Task{
+			Pod: pod, Host: host, Dir: a.dir(), App: a.conf, Spec: a.spec,
+			Stdio: [3]int{0, 1, 2}, KeepCapabilities: !f.Confines(), Explain: true,
+		}
 		p, release, err := f.Start(t)
 		if err != nil {
 			return fmt.Errorf("app %s: %w", a.name, err)
@@ -48,8 +51,8 @@ func Explain(f Flavour, w io.Writer) error {
 // ExplainSandbox is the program that makes the namespaces of the pod, nil if
 // there are none to make.
 func (n *Native) ExplainSandbox(pod *contract.Pod, host *contract.Host, apps []*contract.App) *program.Program {
-	p, flags := compile.Sandbox(pod, host, sharesPID(apps))
-	if flags == 0 {
+	p, _, all := compile.Sandbox(pod, host, sharesPID(apps))
+	if all == 0 {
 		return nil
 	}
 	return p

@@ -20,19 +20,24 @@ type sandbox struct {
 	reaper *program.Child // pid 1 of the pod's pid namespace; nil = there is none
 }
 
+// noNamespaces are those of an app that shares all with the host.
+func noNamespaces() compile.Namespaces {
+	return compile.Namespaces{User: none, Net: none, IPC: none, UTS: none, PID: none}
+}
+
 // makeSandbox makes the namespaces of the pod. podPID says that apps share a pid
 // namespace. On an error nothing is left.
 func makeSandbox(pod *contract.Pod, host *contract.Host, podPID bool) (*sandbox, error) {
-	s := &sandbox{Namespaces: compile.Namespaces{User: none, Net: none, IPC: none, UTS: none, PID: none}}
-	p, flags := compile.Sandbox(pod, host, podPID)
-	if flags == 0 {
+	s := &sandbox{Namespaces: noNamespaces()}
+	p, flags, all := compile.Sandbox(pod, host, podPID)
+	if all == 0 {
 		return s, nil
 	}
 	child, err := p.Start(program.Clone{Flags: flags})
 	if err != nil {
 		return nil, fmt.Errorf("make sandbox: %w", err)
 	}
-	if err := s.fill(child, flags, host); err != nil {
+	if err := s.fill(child, all, host); err != nil {
 		child.Kill()
 		s.close()
 		child.Close()
@@ -127,7 +132,7 @@ func outside(ids []contract.IDMap, id uint32) (uint32, bool) {
 // close gives up the namespaces; they end with the last process in them.
 func (s *sandbox) close() {
 	closeFDs([]int{s.User, s.Net, s.IPC, s.UTS, s.PID})
-	s.Namespaces = compile.Namespaces{User: none, Net: none, IPC: none, UTS: none, PID: none}
+	s.Namespaces = noNamespaces()
 	if s.reaper != nil {
 		s.reaper.Kill()
 		unix.Close(s.reaper.Pidfd)
