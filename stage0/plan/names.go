@@ -53,7 +53,7 @@ func nameFrom(reference string) string {
 	}
 	name, _, _ = strings.Cut(name, "@")
 	name, _, _ = strings.Cut(name, ":")
-	for _, ext := range []string{".tar", ".gz", ".oci"} {
+	for _, ext := range []string{".gz", ".zst", ".tar"} {
 		name = strings.TrimSuffix(name, ext)
 	}
 	name = strings.Map(func(r rune) rune {
