@@ -24,6 +24,8 @@ type Child struct {
 	program *Program
 	report  int
 	release int
+	forks   int       // Forks that have not been reported
+	early   []message // of the forked process, read before the report of the Fork
 }
 
 // Event is a reported outcome.
@@ -134,9 +136,29 @@ func (c *Child) Close() {
 	}
 }
 
-// next reads one message and takes note of it.
+// next reads one message and takes note of it. What a forked process tells
+// before the one that forked it has told its pid is put back: two processes
+// write to the pipe, and either may come first.
 func (c *Child) next() (message, error) {
-	var msg message
+	for {
+		msg, err := c.read()
+		if err != nil {
+			return msg, err
+		}
+		if c.forks > 0 && msg.what != msgForked && int(msg.index) > c.program.lastFork() {
+			c.early = append(c.early, msg)
+			continue
+		}
+		return msg, c.note(msg)
+	}
+}
+
+// read is the next message: of those that were early, when their time has come.
+func (c *Child) read() (msg message, err error) {
+	if c.forks == 0 && len(c.early) > 0 {
+		msg, c.early = c.early[0], c.early[1:]
+		return msg, nil
+	}
 	b := (*[unsafe.Sizeof(message{})]byte)(unsafe.Pointer(&msg))[:]
 	for read := 0; read < len(b); {
 		n, err := unix.Read(c.report, b[read:])
@@ -155,16 +177,22 @@ func (c *Child) next() (message, error) {
 	if int(msg.index) >= len(c.program.ops) {
 		return msg, errors.New("internal error: report of an unknown operation")
 	}
+	return msg, nil
+}
+
+// note keeps what a message says.
+func (c *Child) note(msg message) error {
 	o := c.program.ops[msg.index]
 	switch msg.what {
 	case msgFailed:
-		return msg, &Error{Index: o.index, Why: o.why, Call: o.Call(), Errno: syscall.Errno(msg.errno)}
+		return &Error{Index: o.index, Why: o.why, Call: o.Call(), Errno: syscall.Errno(msg.errno)}
 	case msgReported:
 		c.Events = append(c.Events, Event{Label: o.label, Errno: syscall.Errno(msg.errno), Value: msg.value})
 	case msgForked:
-		return msg, c.follow(int(msg.value))
+		c.forks--
+		return c.follow(int(msg.value))
 	}
-	return msg, nil
+	return nil
 }
 
 // follow makes the forked process the child, and reaps the one that forked it.

@@ -209,3 +209,23 @@ func Pointer[T any](p *Program, v *T, name string) Arg {
 	p.keep = append(p.keep, v)
 	return Arg{style: styleName, value: uintptr(unsafe.Pointer(v)), name: name}
 }
+
+// forks is the number of Forks.
+func (p *Program) forks() (n int) {
+	for _, o := range p.ops {
+		if o.kind == fork {
+			n++
+		}
+	}
+	return n
+}
+
+// lastFork is the index of the last Fork.
+func (p *Program) lastFork() int {
+	for i := len(p.ops) - 1; i >= 0; i-- {
+		if p.ops[i].kind == fork {
+			return i
+		}
+	}
+	return -1
+}

@@ -52,7 +52,10 @@ func (p *Program) Start(c Clone) (*Child, error) {
 	syscall.ForkLock.Unlock()
 	unix.Close(report[1])
 	unix.Close(release[0])
-	child := &Child{PID: int(pid), Pidfd: int(pidfd), program: p, report: report[0], release: release[1]}
+	child := &Child{
+		PID: int(pid), Pidfd: int(pidfd), program: p,
+		report: report[0], release: release[1], forks: p.forks(),
+	}
 	if errno != 0 {
 		child.Close()
 		return nil, cloneError(errno)
