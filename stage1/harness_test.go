@@ -6,10 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -378,8 +378,8 @@ func (p *testPod) checkClean() {
 	}
 }
 
+func itoa(n int) string { return strconv.Itoa(n) }
+
 func script(lines ...string) []string {
 	return []string{"sh", "-c", strings.Join(lines, "\n")}
 }
-
-var _ io.Writer = (*bytes.Buffer)(nil)

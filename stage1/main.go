@@ -10,6 +10,7 @@ import (
 
 	"rkt/internal/sealed"
 	"rkt/stage1/contract"
+	"rkt/stage1/fly"
 	"rkt/stage1/supervise"
 )
 
@@ -21,6 +22,9 @@ func main() {
 // returns the exit code.
 func run(args []string) int {
 	var flavour supervise.Flavour = &supervise.Native{}
+	if len(args) > 0 && args[0] == "fly" {
+		flavour, args = fly.Flavour{}, args[1:]
+	}
 	if len(args) == 0 {
 		return supervise.Fail(errors.New("no entrypoint given"))
 	}
@@ -34,7 +38,7 @@ func run(args []string) int {
 	case contract.EntryRun:
 		return supervise.Run(flavour)
 	case contract.EntryEnter:
-		return supervise.Enter()
+		return supervise.Enter(flavour)
 	case contract.EntryStop:
 		return supervise.Fail(supervise.Stop(len(args) > 0 && args[0] == "--force"))
 	case contract.EntryGC:

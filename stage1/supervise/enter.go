@@ -29,15 +29,16 @@ type entered struct {
 	streams *streams
 	stdin   *feeder
 	child   *program.Child
+	keep    bool // capabilities, where config.json has none
 }
 
 // Enter is the enter entrypoint: it runs a command in an app of the running pod
 // whose directory is the working directory, confined exactly as the app is, and
 // returns its exit code as a shell would see it. The supervisor has no part in
 // it: one that hangs blocks nobody.
-func Enter() int {
+func Enter(f Flavour) int {
 	unix.Umask(0o077)
-	e := &entered{stdin: &feeder{}}
+	e := &entered{stdin: &feeder{}, keep: !f.Confines()}
 	code, err := e.run()
 	var failed *startError
 	if errors.As(err, &failed) {
@@ -161,7 +162,7 @@ func (e *entered) openStreams() (err error) {
 // error nothing is left.
 func (e *entered) start(process int, leaf *os.File) (err error) {
 	res := &compile.EnterResources{Process: process}
-	task := &Task{Dir: filepath.Join(contract.AppsDir, e.req.App), App: &contract.App{}, Stdio: e.streams.fds}
+	task := &Task{Dir: filepath.Join(contract.AppsDir, e.req.App), App: &contract.App{}, Stdio: e.streams.fds, KeepCapabilities: e.keep}
 	if res.Common, err = task.Common(); err != nil {
 		return err
 	}
@@ -233,7 +234,7 @@ func (e *entered) verify(filtered bool) error {
 	}
 	process := *e.spec.Process
 	process.User.UID, process.User.GID, process.User.AdditionalGids = e.req.UID, e.req.GID, e.req.Groups
-	if err := verifyPrivileges(st, &process, filtered); err != nil {
+	if err := verifyPrivileges(st, &process, filtered, e.keep); err != nil {
 		return err
 	}
 	return verifyUser(st, process.User, e.host.IDs)

@@ -31,6 +31,9 @@ type Flavour interface {
 	// Verify reads back the confinement of a process that waits at
 	// compile.WaitExec. An error ends it.
 	Verify(t *Task, pid int) error
+	// Confines says whether a process without capabilities in its config.json has
+	// none, rather than the supervisor's.
+	Confines() bool
 }
 
 // Task is one start of an app.
@@ -42,6 +45,8 @@ type Task struct {
 	Spec *specs.Spec
 	// Stdio are the descriptors for 0, 1 and 2 of the app.
 	Stdio [3]int
+	// KeepCapabilities is compile.Common's.
+	KeepCapabilities bool
 	// Explain is true when the program is only to be printed: Start opens nothing
 	// and compiles it with made-up descriptors.
 	Explain bool
@@ -49,7 +54,7 @@ type Task struct {
 
 // Common opens what the start of an app needs in every flavour.
 func (t *Task) Common() (compile.Common, error) {
-	c := compile.Common{Stdio: t.Stdio, Terminal: wantsTerminal(t.App)}
+	c := compile.Common{Stdio: t.Stdio, Terminal: wantsTerminal(t.App), KeepCapabilities: t.KeepCapabilities}
 	var err error
 	if c.Rlimits, err = compile.Rlimits(); err != nil {
 		return c, err
@@ -83,31 +88,47 @@ func (n *Native) Close() {
 	}
 }
 
+// Confines is true.
+func (n *Native) Confines() bool { return true }
+
 // Start opens the layers, the writable layer and the sources of the mounts, all
 // with the pod's id map, and compiles the start.
 func (n *Native) Start(t *Task) (*program.Program, func(), error) {
+	ns := noNamespaces()
+	if n.sandbox != nil {
+		ns = n.sandbox.Namespaces
+	}
+	if t.App.PID != contract.PIDPod {
+		ns.PID = none
+	}
+	return CompileStart(t, ns, compile.Start)
+}
+
+// CompileStart opens what a start takes and hands it to one of the compilers of
+// package compile. The result is that of Flavour.Start.
+func CompileStart(t *Task, ns compile.Namespaces, compiler Compiler) (*program.Program, func(), error) {
 	r := &opened{}
+	r.Namespaces = ns
 	var err error
 	if r.Common, err = t.Common(); err == nil && t.Explain {
 		r.pretend(t)
 	} else if err == nil {
-		r.Namespaces = n.sandbox.Namespaces
-		if t.App.PID != contract.PIDPod {
-			r.Namespaces.PID = none
-		}
 		err = r.open(t)
 	}
 	if err != nil {
 		r.close()
 		return nil, nil, err
 	}
-	p, err := compile.Start(t.App, t.Spec, t.Pod, t.Host, &r.Resources)
+	p, err := compiler(t.App, t.Spec, t.Pod, t.Host, &r.Resources)
 	if err != nil {
 		r.close()
 		return nil, nil, err
 	}
 	return p, r.close, nil
 }
+
+// Compiler is compile.Start or one like it.
+type Compiler func(*contract.App, *specs.Spec, *contract.Pod, *contract.Host, *compile.Resources) (*program.Program, error)
 
 // opened are the resources of one start and the descriptors to close after it.
 type opened struct {

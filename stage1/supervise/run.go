@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -69,6 +70,12 @@ func (s *supervisor) boot() (err error) {
 	}
 	go s.control.serve(s.requests)
 
+	if slices.ContainsFunc(s.apps, func(a *app) bool { return a.conf.PID == contract.PIDHost }) {
+		// What such an app leaves behind has no pid 1 of a namespace to reap it.
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return fmt.Errorf("become the reaper of the pod: %w", err)
+		}
+	}
 	return s.flavour.Sandbox(s.pod, s.host, confs(s.apps))
 }
 

@@ -75,7 +75,10 @@ func (s *supervisor) clone(a *app) (*program.Child, error) {
 }
 
 func (s *supervisor) task(a *app) *Task {
-	return &Task{Pod: s.pod, Host: s.host, Dir: a.dir(), App: a.conf, Spec: a.spec, Stdio: a.streams.fds}
+	return &Task{
+		Pod: s.pod, Host: s.host, Dir: a.dir(), App: a.conf, Spec: a.spec,
+		Stdio: a.streams.fds, KeepCapabilities: !s.flavour.Confines(),
+	}
 }
 
 // meet does the parent's part of a start.

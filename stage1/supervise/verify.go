@@ -25,12 +25,9 @@ func (n *Native) Verify(t *Task, pid int) error {
 	if err != nil {
 		return err
 	}
-	filtered := false
-	if f, err := os.Stat(path.Join(t.Dir, contract.SeccompFile)); err == nil {
-		filtered = f.Size() > 0
-	}
+	filtered := t.filtered()
 	for _, check := range []func() error{
-		func() error { return verifyPrivileges(st, t.Spec.Process, filtered) },
+		func() error { return verifyPrivileges(st, t.Spec.Process, filtered, false) },
 		func() error { return verifyUser(st, t.Spec.Process.User, t.Host.IDs) },
 		func() error { return verifyMap(pid, t.Pod, t.Host) },
 		func() error { return verifyMounts(pid, t.Spec) },
@@ -42,8 +39,45 @@ func (n *Native) Verify(t *Task, pid int) error {
 	return nil
 }
 
+// filtered says whether the app has a seccomp filter.
+func (t *Task) filtered() bool {
+	f, err := os.Stat(path.Join(t.Dir, contract.SeccompFile))
+	return err == nil && f.Size() > 0
+}
+
+// VerifyHost is Verify for an app in the host's namespaces, which is only as
+// confined as its config.json says.
+func VerifyHost(t *Task, pid int) error {
+	st, err := readStatus(pid)
+	if err != nil {
+		return err
+	}
+	if err := verifyPrivileges(st, t.Spec.Process, t.filtered(), true); err != nil {
+		return err
+	}
+	return verifyUser(st, t.Spec.Process.User, nil)
+}
+
 // verifyPrivileges compares capabilities, no_new_privs and the seccomp mode.
-func verifyPrivileges(st map[string]string, p *specs.Process, filtered bool) error {
+// With keep, a process without a word about capabilities may have any.
+func verifyPrivileges(st map[string]string, p *specs.Process, filtered, keep bool) error {
+	if err := verifyCapabilities(st, p); err != nil && (!keep || p.Capabilities != nil) {
+		return err
+	}
+	nnp := "0"
+	if p.NoNewPrivileges {
+		nnp = "1"
+	}
+	if st["NoNewPrivs"] != nnp {
+		return mismatch("NoNewPrivs", st["NoNewPrivs"], nnp)
+	}
+	if filtered && st["Seccomp"] != "2" {
+		return mismatch("Seccomp", st["Seccomp"], "2")
+	}
+	return nil
+}
+
+func verifyCapabilities(st map[string]string, p *specs.Process) error {
 	bounding, permitted, effective, err := compile.Capabilities(p)
 	if err != nil {
 		return err
@@ -55,16 +89,6 @@ func verifyPrivileges(st map[string]string, p *specs.Process, filtered bool) err
 		if got, err := strconv.ParseUint(st[c.key], 16, 64); err != nil || got != c.want {
 			return mismatch(c.key, st[c.key], fmt.Sprintf("%016x", c.want))
 		}
-	}
-	nnp := "0"
-	if p.NoNewPrivileges {
-		nnp = "1"
-	}
-	if st["NoNewPrivs"] != nnp {
-		return mismatch("NoNewPrivs", st["NoNewPrivs"], nnp)
-	}
-	if filtered && st["Seccomp"] != "2" {
-		return mismatch("Seccomp", st["Seccomp"], "2")
 	}
 	return nil
 }
