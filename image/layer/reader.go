@@ -232,6 +232,12 @@ func (d *decoder) str(limit uint64) string {
 	if n == 0 || d.err != nil {
 		return ""
 	}
+	// Most fit the buffer of the reader, which saves a copy.
+	if b, err := d.r.Peek(int(n)); err == nil {
+		s := string(b)
+		_, d.err = d.r.Discard(len(b))
+		return s
+	}
 	b := make([]byte, n)
 	_, d.err = io.ReadFull(d.r, b)
 	return string(b)
