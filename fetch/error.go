@@ -58,7 +58,7 @@ func (f *Fetcher) fail(ctx context.Context, ref image.Ref, err error) error {
 	out := &Error{Reference: ref.String(), Code: codeOf(err), Err: err}
 	switch {
 	case ctx.Err() != nil:
-		out.Err = ctx.Err() // whatever it made fail
+		out.Err = interrupted{ctx.Err()} // whatever it made fail
 	case out.Code == wire.CodeSpace:
 		out.Err = f.spaceError(err)
 	}
@@ -66,15 +66,22 @@ func (f *Fetcher) fail(ctx context.Context, ref image.Ref, err error) error {
 	return out
 }
 
+// interrupted is what the user sees of a context that ended.
+type interrupted struct{ cause error }
+
+func (interrupted) Error() string   { return "interrupted" }
+func (i interrupted) Unwrap() error { return i.cause }
+
 // codeOf classifies err.
 func codeOf(err error) wire.Code {
 	var c *codedError
+	var mismatch *cas.MismatchError
 	switch {
 	case errors.As(err, &c):
 		return c.code
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return wire.CodeSpace
-	case errors.Is(err, cas.ErrCorrupt):
+	case errors.As(err, &mismatch), errors.Is(err, cas.ErrCorrupt):
 		return wire.CodeDigest
 	case errors.Is(err, image.ErrPlatform):
 		return wire.CodePlatform

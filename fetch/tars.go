@@ -7,6 +7,7 @@ import (
 
 	"rkt/fetch/confined"
 	"rkt/fetch/wire"
+	"rkt/image/layer"
 )
 
 // Tars reads layer tars that are in the store already, by rkt-fetch: indexes
@@ -15,9 +16,13 @@ type Tars struct {
 	Program string // the path of rkt-fetch
 }
 
-// Scan leaves the facts of the tar in the folder, as layer 0 of fetch/wire.
-func (t Tars) Scan(ctx context.Context, tar, folder *os.File) error {
-	return t.run(ctx, wire.Scan, tar, folder)
+// Scan writes the facts of the tar into a file in the folder and returns it.
+// They are claims of rkt-fetch.
+func (t Tars) Scan(ctx context.Context, tar, folder *os.File) (*os.File, error) {
+	if err := t.run(ctx, wire.Scan, tar, folder); err != nil {
+		return nil, err
+	}
+	return openSpool(folder, fmt.Sprintf(wire.LayerFacts, 0), layer.MaxFacts)
 }
 
 // Unpack leaves the files of the tar in the folder, in a folder "root".

@@ -272,7 +272,9 @@ func TestLocalFolderWinsOverTheVendor(t *testing.T) {
 
 func TestUserFilesInOrder(t *testing.T) {
 	w := newWorld(t)
-	file := func(user string) string { return `{"auths":{"r.example":{"auth":"` + basic(user) + `"}},"HttpHeaders":{}}` }
+	file := func(user string) string {
+		return `{"auths":{"r.example":{"auth":"` + basic(user) + `"}},"HttpHeaders":{}}`
+	}
 	steps := []struct{ name, want string }{
 		{"home/.docker/config.json", "docker"},
 		{"home/.config/containers/auth.json", "containers"},
