@@ -7,9 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/distribution/reference"
-
 	"rkt/cas"
+	"rkt/image/name"
 )
 
 // Transport is where the bytes of an image come from.
@@ -126,22 +125,20 @@ func parseRegistry(s string) (Ref, error) {
 	if host, rest, ok := strings.Cut(s, "/"); ok && (strings.ContainsAny(host, ".:") || strings.EqualFold(host, "localhost")) {
 		s = strings.ToLower(host) + "/" + rest
 	}
-	named, err := reference.ParseNormalizedNamed(s)
+	n, err := name.Parse(s)
 	if err != nil {
 		return Ref{}, err
 	}
-	ref := Ref{Transport: Registry, Host: reference.Domain(named), Repository: reference.Path(named)}
-	if err := checkHost(ref.Host); err != nil {
+	if err := checkHost(n.Host); err != nil {
 		return Ref{}, err
 	}
-	if tagged, ok := named.(reference.Tagged); ok {
-		ref.Tag = tagged.Tag()
-	}
-	if digested, ok := named.(reference.Digested); ok {
-		if ref.Digest, err = cas.ParseDigest(digested.Digest().String()); err != nil {
+	ref := Ref{Transport: Registry, Host: n.Host, Repository: n.Path, Tag: n.Tag}
+	switch {
+	case n.Digest != "":
+		if ref.Digest, err = cas.ParseDigest(n.Digest); err != nil {
 			return Ref{}, err
 		}
-	} else if ref.Tag == "" {
+	case ref.Tag == "":
 		ref.Tag = "latest"
 	}
 	return ref, nil

@@ -5,16 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 
+	"rkt/stage0/plan"
 	"rkt/stage1/contract"
 )
 
 // DefaultStage1 is the flavour of pods that ask for no other.
 const DefaultStage1 = "native"
-
-// stage1Name is the grammar of the names of flavours, which are folder names.
-var stage1Name = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 // stage1 is a flavour, found and understood.
 type stage1 struct {
@@ -27,7 +24,7 @@ func (e *Env) findStage1(name string) (*stage1, error) {
 	if name == "" {
 		name = DefaultStage1
 	}
-	if !stage1Name.MatchString(name) {
+	if !plan.ValidName(name) {
 		return nil, fmt.Errorf("stage1 name %q: want lower-case letters, digits, dots, dashes and underscores", name)
 	}
 	for _, folder := range e.Stage1Dirs {

@@ -78,7 +78,7 @@ func (f *authFile) check() error {
 		return errors.New("it names no registries")
 	}
 	for _, name := range f.Registries {
-		if !hostRE.MatchString(normalHost(name)) {
+		if !hostRE().MatchString(normalHost(name)) {
 			return fmt.Errorf("%q is not a registry", name)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,8 +24,11 @@ const (
 	helperMax  = 64 << 10         // bytes of its answer; tokens have a few thousand
 )
 
-// helperName is what may follow docker-credential- in a file name.
-var helperName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+// helperName is what may follow docker-credential- in a file name. It is
+// compiled when it is needed, as every run of rkt would pay for it.
+var helperName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+})
 
 // helperKey is how docker names host to a helper.
 func helperKey(host string) string {
@@ -85,7 +89,7 @@ func parseAnswer(program string, answer []byte) (credential, error) {
 // helper finds the program of a helper. The caller's PATH has no say, and
 // nobody but root may have written the program.
 func (c Config) helper(name string) (string, error) {
-	if !helperName.MatchString(name) {
+	if !helperName().MatchString(name) {
 		return "", fmt.Errorf("%q is not the name of a credential helper", name)
 	}
 	for _, dir := range c.HelperDirs {

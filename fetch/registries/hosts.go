@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"rkt/internal/strictjson"
 )
@@ -52,7 +53,9 @@ type hostEntry struct {
 
 // hostRE is host[:port] as references write it: a DNS name in lower case, an
 // IPv4 address, or an IPv6 address in brackets.
-var hostRE = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$`)
+var hostRE = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$`)
+})
 
 // loadHosts reads registries.d of both folders.
 func (c Config) loadHosts() (map[string]hostEntry, error) {
@@ -111,7 +114,7 @@ func (e *hostEntry) check() error {
 		hosts = append(hosts, m.Host)
 	}
 	for _, h := range hosts {
-		if !hostRE.MatchString(h) {
+		if !hostRE().MatchString(h) {
 			return fmt.Errorf("%q is not host[:port] in lower case", h)
 		}
 	}

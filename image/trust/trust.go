@@ -12,9 +12,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/distribution/reference"
-
 	"rkt/cas"
+	"rkt/image/name"
 )
 
 // Action is what a rule says about the images below its prefix.
@@ -88,12 +87,11 @@ func ParsePrefix(s string) (string, error) {
 	if !strings.ContainsAny(host, ".:") && host != "localhost" {
 		return "", fmt.Errorf("%w %.300q: it must begin with a host (docker.io/library/nginx, quay.io)", ErrPrefix, s)
 	}
-	prefix, probe := host, host+"/x"
+	prefix, probe := host, "x"
 	if below {
-		prefix, probe = host+"/"+path, host+"/"+path
+		prefix, probe = host+"/"+path, path
 	}
-	named, err := reference.WithName(probe)
-	if err != nil || reference.Domain(named) != host {
+	if err := name.Check(host, probe); err != nil {
 		return "", fmt.Errorf("%w %.300q: want HOST[/PATH...], without tag and digest", ErrPrefix, s)
 	}
 	return prefix, nil

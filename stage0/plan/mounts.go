@@ -65,7 +65,7 @@ func (c *compiler) declareVolumes() error {
 	}
 	c.volumes = make(map[string]Volume, len(c.spec.Volumes))
 	for _, v := range c.spec.Volumes {
-		if !appName.MatchString(v.Name) {
+		if !ValidName(v.Name) {
 			return fmt.Errorf("volume name %q: want lower-case letters, digits, dots, dashes and underscores", v.Name)
 		}
 		if _, twice := c.volumes[v.Name]; twice {

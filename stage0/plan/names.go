@@ -2,12 +2,29 @@ package plan
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
-// appName is the grammar of app names: they become names of folders and cgroups.
-var appName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+// maxName bounds the names of apps and volumes.
+const maxName = 64
+
+// ValidName is the grammar of the names of apps, volumes and stage1 flavours: a
+// lower-case letter or digit, then these, dots, dashes and underscores, at most
+// 64 in all. They become names of folders and cgroups.
+func ValidName(s string) bool {
+	if s == "" || len(s) > maxName {
+		return false
+	}
+	for i, r := range []byte(s) {
+		switch {
+		case 'a' <= r && r <= 'z', '0' <= r && r <= '9':
+		case i > 0 && (r == '.' || r == '_' || r == '-'):
+		default:
+			return false
+		}
+	}
+	return true
+}
 
 // maxHostname is what the kernel takes (__NEW_UTS_LEN).
 const maxHostname = 64
@@ -39,7 +56,7 @@ func (c *compiler) nameApps() error {
 }
 
 func checkAppName(name string) error {
-	if !appName.MatchString(name) {
+	if !ValidName(name) {
 		return fmt.Errorf("app name %q: want a lower-case letter or digit, then up to 63 of these, dots, dashes and underscores", name)
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,9 +40,24 @@ func MaxID(private bool) uint32 {
 // RangeSize is how many IDs a pod with a user namespace has.
 const RangeSize = 1 << 16
 
-// accountName is the grammar of names: what useradd makes, and what Debian has.
-// A name never begins with a digit, so that a number is never a name.
-var accountName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]{0,63}\$?$`)
+// isAccountName is the grammar of names: what useradd makes, with the capitals
+// that Debian has and the dollar of Samba. A name never begins with a digit, so
+// that a number is never a name.
+func isAccountName(s string) bool {
+	s = strings.TrimSuffix(s, "$")
+	if s == "" || len(s) > maxName {
+		return false
+	}
+	for i, r := range []byte(s) {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', r == '_':
+		case i > 0 && ('0' <= r && r <= '9' || r == '.' || r == '-'):
+		default:
+			return false
+		}
+	}
+	return true
+}
 
 // Resolve finds out who user ("", a name or a number, with ":" and a group or
 // without) is in an image. group, if not empty, replaces the group. What looks
@@ -88,7 +102,7 @@ func resolveUser(name string, accounts Accounts, max uint32) (Who, error) {
 		}
 		return Who{UID: uid, GID: entry.GID, Home: entry.Home}, nil
 	}
-	if !accountName.MatchString(name) {
+	if !isAccountName(name) {
 		return Who{}, fmt.Errorf("user %q is neither a number nor a name", name)
 	}
 	entry, found, err := accounts.User(name)
@@ -112,7 +126,7 @@ func resolveGroup(name string, accounts Accounts, max uint32) (uint32, error) {
 	if err != nil || isNumber {
 		return gid, err
 	}
-	if !accountName.MatchString(name) {
+	if !isAccountName(name) {
 		return 0, fmt.Errorf("group %q is neither a number nor a name", name)
 	}
 	entry, found, err := accounts.Group(name)
@@ -201,7 +215,7 @@ func (c *compiler) who(a *App) (Who, error) {
 // was called by a name or by the number uid.
 func groupsOf(user string, uid uint32, accounts Accounts) ([]uint32, error) {
 	name, _, _ := strings.Cut(user, ":")
-	if !accountName.MatchString(name) {
+	if !isAccountName(name) {
 		entry, found, err := accounts.UID(uid)
 		if err != nil || !found {
 			return nil, err
