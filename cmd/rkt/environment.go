@@ -10,6 +10,12 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
+
+	"rkt/fetch"
+	"rkt/image"
+	"rkt/image/rootfs"
+	"rkt/stage0"
+	"rkt/stage0/pod"
 )
 
 // Default folders.
@@ -34,6 +40,12 @@ type environment struct {
 	systemConfig string
 	localConfig  string
 	insecure     insecureOptions
+	driver       string
+
+	ready  bool
+	store  *image.Store
+	mounts *rootfs.Layers
+	dir    *pod.Dir
 }
 
 func newEnvironment(stdin, stdout, stderr *os.File) *environment {
@@ -50,12 +62,16 @@ func (e *environment) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&e.runDir, "run-dir", defaultRunDir, "folder of what does not outlive a boot")
 	fs.StringVar(&e.systemConfig, "system-config", defaultSystemConfig, "folder of the vendor's configuration")
 	fs.StringVar(&e.localConfig, "local-config", defaultLocalConfig, "folder of the local configuration")
+	fs.StringVar(&e.driver, "driver", "", "how layers are mounted: erofs, erofs-loop or dir; default is what the store can do")
 	fs.Var(&e.insecure, "insecure-options", "comma-separated security features to do without: image, http, tls")
 }
 
-// setUp makes the values of the persistent flags usable. Each verb that touches
-// the disk gets here through the function that opens what it needs.
+// setUp makes the values of the persistent flags usable. Whatever touches the
+// disk gets there through a function below that calls it.
 func (e *environment) setUp() error {
+	if e.ready {
+		return nil
+	}
 	if e.debug {
 		e.log.SetLevel(logrus.DebugLevel)
 	}
@@ -66,7 +82,123 @@ func (e *environment) setUp() error {
 		}
 		*dir = abs
 	}
+	e.ready = true
 	return nil
+}
+
+// images opens the image store, once.
+func (e *environment) images() (*image.Store, error) {
+	if e.store != nil {
+		return e.store, nil
+	}
+	if err := e.setUp(); err != nil {
+		return nil, err
+	}
+	store, err := image.OpenStore(e.dataDir, e.readOnlyStores())
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", e.dataDir, err)
+	}
+	e.store = store
+	return store, nil
+}
+
+// readOnlyStores are the stores that the vendor brings along, if there are any.
+func (e *environment) readOnlyStores() []string {
+	dir := filepath.Join(e.systemConfig, "store")
+	if _, err := os.Lstat(dir); err != nil {
+		return nil
+	}
+	return []string{dir}
+}
+
+// layers opens the layers of the image store, once.
+func (e *environment) layers() (*rootfs.Layers, error) {
+	if e.mounts != nil {
+		return e.mounts, nil
+	}
+	store, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	program, err := e.fetchProgram()
+	if err != nil {
+		return nil, err
+	}
+	layers, err := rootfs.Open(rootfs.Options{
+		Stores: store, RunDir: e.runDir, Driver: e.driver, Tars: fetch.Tars{Program: program},
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.mounts = layers
+	return layers, nil
+}
+
+// pods opens the folder of pods, once.
+func (e *environment) pods() (*pod.Dir, error) {
+	if e.dir != nil {
+		return e.dir, nil
+	}
+	if err := e.setUp(); err != nil {
+		return nil, err
+	}
+	dir, err := pod.Open(e.dataDir)
+	if err != nil {
+		return nil, err
+	}
+	e.dir = dir
+	return dir, nil
+}
+
+// podEnv is what the functions of stage0 work on that need no images.
+func (e *environment) podEnv() (*stage0.Env, error) {
+	pods, err := e.pods()
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := e.installed("stage1")
+	if err != nil {
+		return nil, err
+	}
+	return &stage0.Env{Pods: pods, RunDir: e.runDir, Stage1Dirs: dirs, Log: e.log}, nil
+}
+
+// fullEnv is podEnv with the image store and its layers.
+func (e *environment) fullEnv() (*stage0.Env, error) {
+	env, err := e.podEnv()
+	if err != nil {
+		return nil, err
+	}
+	if env.Images, err = e.images(); err != nil {
+		return nil, err
+	}
+	env.Layers, err = e.layers()
+	return env, err
+}
+
+// fetchProgram is the path of rkt-fetch.
+func (e *environment) fetchProgram() (string, error) {
+	paths, err := e.installed("rkt-fetch")
+	if err != nil {
+		return "", err
+	}
+	for _, path := range paths {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("rkt-fetch is in none of %q", paths)
+}
+
+// installed are the places of what belongs to rkt: beside its own program, as
+// built, or in libexec, as installed.
+func (e *environment) installed(name string) ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find own program: %w", err)
+	}
+	dir := filepath.Dir(self)
+	return []string{filepath.Join(dir, name), filepath.Join(dir, "..", "libexec", "rkt", name)}, nil
 }
 
 // requireRoot refuses to go on for anybody but root.

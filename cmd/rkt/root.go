@@ -12,6 +12,19 @@ import (
 // verbs are all the commands of rkt, in the order of the help text.
 func verbs() []func(*environment) *cobra.Command {
 	return []func(*environment) *cobra.Command{
+		newRunCommand,
+		newPrepareCommand,
+		newRunPreparedCommand,
+		newEnterCommand,
+		newListCommand,
+		newStatusCommand,
+		newStopCommand,
+		newRmCommand,
+		newGCCommand,
+		newCatManifestCommand,
+		newFetchCommand,
+		newImageCommand,
+		newTrustCommand,
 		newVersionCommand,
 		newCompletionCommand,
 	}

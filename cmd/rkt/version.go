@@ -2,12 +2,14 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"rkt/stage0/cgroup"
 	"rkt/stage1/contract"
 )
 
@@ -27,32 +29,66 @@ func newVersionCommand(env *environment) *cobra.Command {
 		Short:   "Print the version",
 		Example: "  rkt version --verbose",
 		Args:    exactArgs(0, "no arguments"),
-		RunE:    func(*cobra.Command, []string) error { return version(env, o) },
+		RunE:    func(*cobra.Command, []string) error { return showVersion(env, o) },
 	}
 	o.flags(c.Flags())
 	return c
 }
 
-func version(env *environment, _ versionOptions) error {
+func showVersion(env *environment, o versionOptions) error {
 	fmt.Fprintf(env.stdout, "rkt %s\n", buildVersion())
 	fmt.Fprintf(env.stdout, "stage1 contract %d\n", contract.Version)
 	fmt.Fprintf(env.stdout, "go %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if !o.verbose {
+		return nil
+	}
+	return describeHost(env)
+}
+
+// describeHost prints what this host makes rkt choose, one "name value" a line.
+func describeHost(env *environment) error {
+	host, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(env.stdout, "cgroups %s\n", host.Mode)
+	for _, c := range []cgroup.Controller{cgroup.CPU, cgroup.Memory, cgroup.Pids} {
+		fmt.Fprintf(env.stdout, "limit of %s %s\n", c, yesNo(host.Has(c)))
+	}
+	if err := env.setUp(); err != nil {
+		return err
+	}
+	fmt.Fprintf(env.stdout, "data %s\n", env.dataDir)
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(env.stdout, "driver unknown (needs root)")
+		return nil
+	}
+	layers, err := env.layers()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(env.stdout, "driver %s (%s)\n", layers.Driver(), layers.Why())
 	return nil
 }
 
-// buildVersion is the module's version, or the commit it was built from.
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// version is set by the linker, to what git describe says.
+var version string
+
+// buildVersion is the version of this program, or the commit it was built from.
 func buildVersion() string {
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return "devel"
+	return info.Main.Version
 }

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rkt/fetch"
+	"rkt/fetch/registries"
+	"rkt/internal/escape"
+)
+
+// fetcher returns what brings images into the store, telling p about it.
+func (e *environment) fetcher(ctx context.Context, p progress) (*fetch.Fetcher, error) {
+	store, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	layers, err := e.layers()
+	if err != nil {
+		return nil, err
+	}
+	program, err := e.fetchProgram()
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := e.trustDirs()
+	if err != nil {
+		return nil, err
+	}
+	config := registries.System(e.systemConfig, e.localConfig, os.Getenv)
+	config.AllowHTTP, config.SkipTLSVerify = e.insecure.http, e.insecure.tls
+	o := fetch.Options{
+		Store:      store,
+		Layers:     layers,
+		Program:    program,
+		TrustDirs:  dirs,
+		Registries: config,
+		Stdin:      e.stdin,
+		Insecure:   e.insecure.image,
+		Progress:   p.show,
+	}
+	if isTerminal(e.stdin) && isTerminal(e.stderr) {
+		o.Ask = func(ctx context.Context, q fetch.Question) (fetch.Answer, error) {
+			p.settle()
+			return ask(ctx, e.stdin, e.stderr, q)
+		}
+	}
+	return fetch.New(o), nil
+}
+
+// trustDirs are the folders of trust rules, the one to write to last.
+func (e *environment) trustDirs() ([]string, error) {
+	if err := e.setUp(); err != nil {
+		return nil, err
+	}
+	return []string{filepath.Join(e.systemConfig, "trust.d"), filepath.Join(e.localConfig, "trust.d")}, nil
+}
+
+// isTerminal reports whether a stream is one.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	if !ok || f == nil {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// ask asks whether an image that no rule is about may be used.
+func ask(ctx context.Context, in io.Reader, out io.Writer, q fetch.Question) (fetch.Answer, error) {
+	name := escape.Text(q.Name)
+	fmt.Fprintf(out, `rkt: %s
+rkt: %s is %s, unsigned
+rkt: use it?
+       d  this digest
+       r  everything in the repository %s
+       h  everything of the registry %s
+       n  no
+`, escape.Text(q.Reason), escape.Text(q.Reference), q.Manifest, name, escape.Text(q.Registry))
+	for {
+		fmt.Fprint(out, "rkt: d, r, h or n [n]: ")
+		line, err := readLine(ctx, in)
+		if err != nil {
+			return fetch.AnswerNo, err
+		}
+		switch strings.ToLower(strings.TrimSpace(line)) {
+		case "d", "digest":
+			return fetch.AnswerDigest, nil
+		case "r", "repository":
+			return fetch.AnswerRepository, nil
+		case "h", "registry":
+			return fetch.AnswerRegistry, nil
+		case "", "n", "no":
+			return fetch.AnswerNo, nil
+		}
+	}
+}
+
+// readLine reads one line and nothing behind it, which may be for the app. The
+// end of the input is an empty line.
+func readLine(ctx context.Context, in io.Reader) (string, error) {
+	type result struct {
+		line string
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() { // a read of a terminal cannot be cancelled
+		var line bytes.Buffer
+		one := make([]byte, 1)
+		for line.Len() < 1024 {
+			n, err := in.Read(one)
+			if n == 1 && one[0] == '\n' || err == io.EOF {
+				break
+			}
+			if err != nil {
+				done <- result{"", err}
+				return
+			}
+			line.Write(one[:n])
+		}
+		done <- result{line.String(), nil}
+	}()
+	select {
+	case r := <-done:
+		return r.line, r.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}

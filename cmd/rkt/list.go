@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rkt/stage0"
+	"rkt/stage0/pod"
+)
+
+// listOptions are the flags of "rkt list".
+type listOptions struct{ tableOptions }
+
+func newListCommand(env *environment) *cobra.Command {
+	var o listOptions
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the pods and their apps",
+		Long: `List the pods and their apps, one app a line, in the order of the pods' lives.
+
+STATE is that of the pod: embryo, preparing, aborted, prepared, running,
+orphaned (its supervisor was killed, its apps are alive), exited, exited-garbage
+(marked by gc), garbage, deleting.`,
+		Example: `  rkt list
+  rkt list --full --no-legend
+  rkt list --format=json | jq -r '.[] | select(.state=="running").uuid'`,
+		Args: exactArgs(0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error { return list(env, o) },
+	}
+	o.flags(c.Flags())
+	return c
+}
+
+func list(env *environment, o listOptions) error {
+	if err := o.check("rkt list --help"); err != nil {
+		return err
+	}
+	if err := requireRoot("list"); err != nil {
+		return err
+	}
+	pods, err := env.pods()
+	if err != nil {
+		return err
+	}
+	statuses, listErr := listPods(pods, func(path string, err error) {
+		env.log.WithField("path", path).WithError(err).Debug("skip foreign entry among the pods")
+	})
+	header := []string{"UUID", "NAME", "APP", "IMAGE", "STATE", "CREATED", "STARTED"}
+	var cells [][]string
+	now := time.Now()
+	for _, s := range statuses {
+		cells = append(cells, listCells(s, o.full, now)...)
+	}
+	if err := o.write(env.stdout, statuses, header, cells); err != nil {
+		return err
+	}
+	return listErr
+}
+
+// listPods returns the status of all pods. What cannot be read of one is in its
+// status and in the error, and hides no other.
+func listPods(pods *pod.Dir, note func(string, error)) ([]*stage0.Status, error) {
+	statuses := []*stage0.Status{}
+	var errs []error
+	err := pods.Walk(note, func(p *pod.Pod) error {
+		s, err := stage0.StatusOf(p)
+		if errors.Is(err, pod.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			errs = append(errs, err)
+			return nil
+		}
+		for _, problem := range s.Problems {
+			errs = append(errs, fmt.Errorf("pod %s: %s", s.UUID, problem))
+		}
+		statuses = append(statuses, s)
+		return nil
+	})
+	return statuses, errors.Join(append(errs, err)...)
+}
+
+// listCells are the lines of a pod: one per app, or one without.
+func listCells(s *stage0.Status, full bool, now time.Time) [][]string {
+	id, created, started := s.UUID.Short(), age(s.Created, now), age(s.Started, now)
+	if full {
+		id, created, started = s.UUID.String(), exactTime(s.Created), exactTime(s.Started)
+	}
+	name := orDash(s.Name)
+	if len(s.Apps) == 0 {
+		return [][]string{{id, name, "-", "-", string(s.State), created, started}}
+	}
+	var lines [][]string
+	for _, a := range s.Apps {
+		img := orDash(a.Image)
+		if full && a.ImageID != "" {
+			img += "@" + a.ImageID
+		}
+		lines = append(lines, []string{id, name, a.Name, img, string(s.State), created, started})
+	}
+	return lines
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"rkt/fetch"
+	"rkt/stage0"
+	"rkt/stage0/plan"
+	"rkt/stage1/contract"
+)
+
+// podOptions are the flags of a pod, which "rkt run" and "rkt prepare" share.
+type podOptions struct {
+	name, hostname, net   string
+	privateUsers          string
+	remove, interactive   bool
+	uuidFile              string
+	volumes               []string
+	environment, envFiles []string
+	pull, stage1          string
+}
+
+func (o *podOptions) flags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.name, "name", "", "name of the pod, unique among those that are not over")
+	fs.StringVar(&o.hostname, "hostname", "", "host name of the pod (default rkt- and the beginning of the UUID)")
+	fs.StringVar(&o.net, "net", "", "network: none, or host for the host's (default none)")
+	fs.StringVar(&o.privateUsers, "private-users", "", "\"no\" runs the pod with the host's user ids")
+	fs.BoolVar(&o.remove, "rm", false, "remove the pod when it is over")
+	fs.BoolVar(&o.interactive, "interactive", false, "give the app a terminal of its own, joined to this one")
+	fs.StringVar(&o.uuidFile, "uuid-file-save", "", "file to write the UUID to, before anything else is done")
+	fs.StringArrayVar(&o.volumes, "volume", nil, "NAME,kind=host,source=PATH[,readOnly=true][,recursive=false] or NAME,kind=empty[,mode=,uid=,gid=]")
+	fs.StringArrayVarP(&o.environment, "environment", "e", nil, "NAME=VALUE for all apps")
+	fs.StringArrayVar(&o.envFiles, "env-file", nil, "file with lines NAME=VALUE")
+	fs.StringVar(&o.pull, "pull-policy", string(fetch.PullNew), "when to ask the registry: new, update or never")
+	fs.StringVar(&o.stage1, "stage1-name", stage0.DefaultStage1, "what runs the pod: native, or fly for host agents (no isolation)")
+}
+
+// spec makes what the plan wants of what the flags say.
+func (o *podOptions) spec(env *environment) (plan.Spec, error) {
+	s := plan.Spec{
+		Name: o.name, Hostname: o.hostname, Net: contract.NetMode(o.net), Remove: o.remove, Interactive: o.interactive,
+	}
+	switch s.Net {
+	case "", contract.NetNone, contract.NetHost:
+	default:
+		return s, fmt.Errorf("--net: unknown network %q, known are none and host", o.net)
+	}
+	switch o.privateUsers {
+	case "":
+	case "yes", "true":
+		s.User = contract.Private
+	case "no", "false":
+		s.User = contract.Shared
+	default:
+		return s, fmt.Errorf("--private-users: %q is neither yes nor no", o.privateUsers)
+	}
+	for _, text := range o.volumes {
+		v, err := parseVolume(text)
+		if err != nil {
+			return s, fmt.Errorf("--volume: %w", err)
+		}
+		s.Volumes = append(s.Volumes, v)
+	}
+	for _, name := range env.insecure.list() {
+		s.Weakenings = append(s.Weakenings, "--insecure-options="+name)
+	}
+	var err error
+	s.Environment, err = environmentOf(o.envFiles, o.environment)
+	return s, err
+}
+
+// parseVolume parses the value of the pod's --volume.
+func parseVolume(text string) (plan.Volume, error) {
+	name, fields, _ := strings.Cut(text, ",")
+	v := plan.Volume{Name: name}
+	kind := ""
+	for field := range strings.SplitSeq(fields, ",") {
+		key, value, _ := strings.Cut(field, "=")
+		var err error
+		switch key {
+		case "kind":
+			kind = value
+		case "source":
+			v.Source = value
+		case "readOnly":
+			v.ReadOnly, err = strconv.ParseBool(value)
+		case "recursive":
+			var recursive bool
+			recursive, err = strconv.ParseBool(value)
+			v.Flat = !recursive
+		case "mode":
+			v.Mode, err = parseUint32(value, 8, 0o7777)
+		case "uid":
+			v.UID, err = parseUint32(value, 10, plan.MaxID(false))
+		case "gid":
+			v.GID, err = parseUint32(value, 10, plan.MaxID(false))
+		default:
+			return v, fmt.Errorf("unknown field %q in %q", key, text)
+		}
+		if err != nil {
+			return v, fmt.Errorf("bad field %q in %q", field, text)
+		}
+	}
+	switch {
+	case kind == "empty" && v.Source != "":
+		return v, fmt.Errorf("%q: an empty volume has no source", text)
+	case kind == "empty":
+	case kind != "host":
+		return v, fmt.Errorf("%q needs kind=host or kind=empty", text)
+	case !filepath.IsAbs(v.Source):
+		return v, fmt.Errorf("%q needs source= with an absolute path", text)
+	case v.Mode != 0 || v.UID != 0 || v.GID != 0:
+		return v, fmt.Errorf("%q: mode, uid and gid are for empty volumes", text)
+	}
+	return v, nil
+}
+
+func parseUint32(s string, base int, limit uint32) (uint32, error) {
+	n, err := strconv.ParseUint(s, base, 32)
+	if err == nil && n > uint64(limit) {
+		err = strconv.ErrRange
+	}
+	return uint32(n), err
+}

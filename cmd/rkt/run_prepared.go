@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"rkt/stage0"
+)
+
+func newRunPreparedCommand(env *environment) *cobra.Command {
+	return &cobra.Command{
+		Use:     "run-prepared POD",
+		Short:   "Run a pod that was prepared",
+		Example: "  rkt run-prepared 3f2a9c01",
+		Args:    exactArgs(1, "the UUID or the name of a prepared pod"),
+		RunE:    func(c *cobra.Command, args []string) error { return runPrepared(c.Context(), env, args[0]) },
+	}
+}
+
+func runPrepared(ctx context.Context, env *environment, word string) error {
+	if err := requireRoot("run-prepared"); err != nil {
+		return err
+	}
+	host, err := env.fullEnv()
+	if err != nil {
+		return err
+	}
+	p, err := host.Pods.Find(word)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	prepared, err := stage0.OpenPrepared(p)
+	if err != nil {
+		return err
+	}
+	terminal := isTerminal(env.stdin)
+	if prepared.Interactive() && !terminal {
+		return withHint(errors.New("the pod was prepared with --interactive, which needs a terminal on stdin"), "run it from a terminal")
+	}
+	return stage0.Run(ctx, host, prepared, stage0.RunOptions{Terminal: terminal})
+}
