@@ -60,7 +60,25 @@ func (f fakeTars) Unpack(ctx context.Context, tar, folder *os.File) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	return nil
+	return convertMarks(root)
+}
+
+// convertMarks gives the marks of a tar the form that an overlay reads.
+func convertMarks(root string) error {
+	return filepath.WalkDir(root, func(p string, d os.DirEntry, err error) error {
+		dir, base := filepath.Split(p)
+		rest, marked := strings.CutPrefix(base, ".wh.")
+		if err != nil || !marked {
+			return err
+		}
+		if err := os.Remove(p); err != nil {
+			return err
+		}
+		if rest != ".wh..opq" {
+			return unix.Mknod(dir+rest, unix.S_IFCHR, 0)
+		}
+		return errors.Join(unix.Setxattr(dir, "trusted.overlay.opaque", []byte("y"), 0), unix.Setxattr(dir, "user.overlay.opaque", []byte("y"), 0))
+	})
 }
 
 // host is a store and a run directory.
@@ -209,8 +227,14 @@ func within(t testing.TB, m contract.Mounted, fn func(path string)) {
 	}
 }
 
-// cloned is a path to a clone of the mount, as stage1 takes it.
+// cloned is a path to a clone of the mount.
 func cloned(t testing.TB, m contract.Mounted) string {
+	t.Helper()
+	return fdPath(clone(t, m)) + "/."
+}
+
+// clone clones the mount as stage1 does.
+func clone(t testing.TB, m contract.Mounted) *os.File {
 	t.Helper()
 	var tree *os.File
 	within(t, m, func(path string) {
@@ -225,7 +249,7 @@ func cloned(t testing.TB, m contract.Mounted) string {
 		t.FailNow()
 	}
 	t.Cleanup(func() { tree.Close() })
-	return fdPath(tree) + "/."
+	return tree
 }
 
 // smallTar makes a tar of one file.
