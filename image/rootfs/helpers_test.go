@@ -163,20 +163,24 @@ func index(t testing.TB, tarPath string, facts []byte) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := os.Create(tarPath + ".erofs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
 	hash := sha256.New()
 	if _, err := io.Copy(hash, f); err != nil {
 		t.Fatal(err)
 	}
-	tarFile := erofs.Tar{ReaderAt: f, Size: uint64(st.Size()), Digest: [32]byte(hash.Sum(nil))}
-	if err := erofs.Write(t.Context(), out, tree, tarFile); err != nil {
+	writeIndex(t, tarPath+".erofs", tree, f, uint64(st.Size()), [32]byte(hash.Sum(nil)))
+	return tarPath + ".erofs"
+}
+
+func writeIndex(t testing.TB, path string, tree *layer.Tree, tarFile io.ReaderAt, size uint64, digest [32]byte) {
+	t.Helper()
+	out, err := os.Create(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return out.Name()
+	defer out.Close()
+	if err := erofs.Write(t.Context(), out, tree, erofs.Tar{ReaderAt: tarFile, Size: size, Digest: digest}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // mounted mounts a layer attached nowhere and returns a path that leads into it.
