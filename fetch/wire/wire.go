@@ -26,6 +26,8 @@ const (
 	LayerFacts = "layer-%d.facts"
 	// LayerBlob keeps the bytes as they came, with --keep-compressed.
 	LayerBlob = "layer-%d.blob"
+	// UnpackDir is the folder that Unpack makes.
+	UnpackDir = "root"
 )
 
 // Mode is what rkt-fetch is to do.

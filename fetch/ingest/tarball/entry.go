@@ -222,3 +222,12 @@ func (p *Parser) deliver(offset int64) error {
 	p.skip = e.Stored + padding(e.Stored)
 	return nil
 }
+
+// IsRegular reports whether the entry is a file with data.
+func (e *Entry) IsRegular() bool { return e.Flag == typeRegular }
+
+// IsSymlink reports whether the entry is a symbolic link.
+func (e *Entry) IsSymlink() bool { return e.Flag == typeSymlink }
+
+// IsLink reports whether the entry is a hard or symbolic link.
+func (e *Entry) IsLink() bool { return e.Flag == typeHardlink || e.Flag == typeSymlink }

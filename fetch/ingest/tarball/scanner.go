@@ -68,7 +68,7 @@ func (s *scanHandler) Data(p []byte) error {
 
 // Entry writes the fact of an entry.
 func (s *scanHandler) Entry(e *Entry) (keep bool, err error) {
-	path, isDir, err := cleanName(e.Name)
+	path, isDir, err := CleanName(e.Name)
 	if err != nil {
 		return false, err
 	}
@@ -105,7 +105,7 @@ func (s *scanHandler) fill(e *Entry) (drop bool, err error) {
 		return true, s.drop(f.Path)
 	case typeHardlink:
 		f.Kind = layer.Hardlink
-		if f.Link, _, err = cleanName(e.Link); err != nil {
+		if f.Link, _, err = CleanName(e.Link); err != nil {
 			return false, fmt.Errorf("target of hard link %.80q: %w", f.Path, err)
 		}
 		if _, gone := s.dropped[f.Link]; gone {
@@ -145,10 +145,10 @@ func (s *scanHandler) drop(path string) error {
 	return nil
 }
 
-// cleanName makes a path of a layer of a name in the tar: relative to the root,
+// CleanName makes a path of a layer of a name in the tar: relative to the root,
 // without empty and "." components. A trailing slash is reported. A name with a
 // ".." component is refused: no honest tool writes one.
-func cleanName(name string) (path string, isDir bool, err error) {
+func CleanName(name string) (path string, isDir bool, err error) {
 	trimmed := strings.TrimRight(name, "/")
 	isDir = len(trimmed) < len(name)
 	path = strings.TrimPrefix(strings.TrimLeft(trimmed, "/"), "./")
