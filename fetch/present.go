@@ -56,7 +56,7 @@ func (f *Fetcher) find(ref image.Ref) (*image.Record, error) {
 		if r.Manifest == ref.Digest || r.Index == ref.Digest {
 			rec := records[i]
 			rec.Reference = ref.String()
-			rec.Verdict = trust.Verdict{} // it was about another name
+			rec.Source, rec.Verdict = "", trust.Verdict{} // they are about the other name
 			return &rec, nil
 		}
 	}
@@ -131,34 +131,54 @@ func (f *Fetcher) rerecord(ctx context.Context, img *image.Image) error {
 // isID reports whether text can only be the ID of an image, or its beginning.
 func isID(text string) bool { return strings.HasPrefix(text, "sha256:") }
 
-// byID finds a present image by its ID. The policy decides about the name that
-// it was fetched by.
+// byID finds a present image by its ID. It may be used if the policy lets in one
+// of the names that it has.
 func (f *Fetcher) byID(ctx context.Context, id string) (*image.Image, error) {
 	rec, err := f.o.Store.Lookup(id)
 	if err != nil {
 		return nil, fmt.Errorf("find image %q: %w", id, err)
 	}
-	img, err := f.load(rec)
-	if err != nil {
-		return nil, fmt.Errorf("load image %q: %w", id, err)
-	}
 	policy, err := f.policy()
 	if err != nil {
 		return nil, err
 	}
-	if img.Verdict.Holds(policy, img.Record.Manifest) {
-		return img, nil
-	}
-	pinned := id == img.ID.String()
-	verdict, err := f.judgeName(policy, nameOf(rec), pinned, rec.Source != "", img.Record.Manifest)
+	verdict, err := f.judgeID(policy, rec, id == rec.ID.String())
 	if err != nil {
 		return nil, err
+	}
+	img, err := f.load(rec)
+	if err != nil {
+		return nil, fmt.Errorf("load image %q: %w", id, err)
 	}
 	img.Verdict = verdict
 	return img, nil
 }
 
-// nameOf returns the name by which the policy knows the image of a record.
+// judgeID decides about an image by all the names that its manifest has in the
+// store. pinned: the user gave its whole ID, which is a digest.
+func (f *Fetcher) judgeID(policy *trust.Policy, rec *image.Record, pinned bool) (trust.Verdict, error) {
+	records, _ := f.o.Store.List() // one that cannot be read lets nothing in
+	var first error
+	for _, r := range append([]image.Record{*rec}, records...) {
+		if r.Manifest != rec.Manifest {
+			continue
+		}
+		if r.Verdict.Holds(policy, r.Manifest) {
+			return r.Verdict, nil
+		}
+		verdict, err := f.judgeName(policy, nameOf(&r), pinned, r.Source != "", r.Manifest)
+		if err == nil {
+			return verdict, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return trust.Verdict{}, first
+}
+
+// nameOf returns the name by which the policy knows the image of a record; ""
+// for one without, about which only the rule for all names can be.
 func nameOf(rec *image.Record) string {
 	ref, err := image.ParseRef(rec.Reference)
 	if err != nil {
