@@ -34,33 +34,35 @@ func (s *start) mountPoint(dest string, dir bool, why string) *program.Op {
 	}
 	found := s.Openat2(s.root.Result(), rel, unix.O_PATH|kind, 0, resolve).Allow(unix.ENOENT).Because(why)
 
+	dirs, name := path.Split(rel)
+	parent := s.makeParents(dirs, found, why)
+	if dir {
+		s.Mkdirat(parent.Result(), name, 0o755).IfFailed(found).Because(why)
+		s.Openat2(parent.Result(), name, unix.O_PATH|unix.O_DIRECTORY, 0, noLinks).
+			IfFailed(found).As(found).Because(why)
+		return found
+	}
+	s.Mkfileat(parent.Result(), name, 0o644).IfFailed(found).Allow(unix.EEXIST).Because(why)
+	s.Openat2(parent.Result(), name, unix.O_PATH|unix.O_NOFOLLOW, 0, noLinks).
+		IfFailed(found).As(found).Because(why)
+	return found
+}
+
+// makeParents makes what is missing of the directories, if found has failed, and
+// returns the last one.
+func (s *start) makeParents(dirs string, found *program.Op, why string) *program.Op {
 	parent, made := s.root, ""
-	names := strings.Split(rel, "/")
-	for i, name := range names {
-		made = path.Join(made, name)
-		if i == len(names)-1 && !dir {
-			break
+	for name := range strings.SplitSeq(strings.TrimSuffix(dirs, "/"), "/") {
+		if name == "" {
+			continue
 		}
-		next := s.Openat2(s.root.Result(), made, unix.O_PATH|unix.O_DIRECTORY, 0, resolve).
+		made = path.Join(made, name)
+		next := s.Openat2(s.root.Result(), made, unix.O_PATH|unix.O_DIRECTORY, 0, inRoot).
 			IfFailed(found).Allow(unix.ENOENT).Because(why)
 		s.Mkdirat(parent.Result(), name, 0o755).IfFailed(next).Because(why)
 		s.Openat2(parent.Result(), name, unix.O_PATH|unix.O_DIRECTORY, 0, noLinks).
 			IfFailed(next).As(next).Because(why)
 		parent = next
 	}
-	if dir {
-		s.reopen(parent, found, why)
-		return found
-	}
-	name := names[len(names)-1]
-	s.Openat2(parent.Result(), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o644, noLinks).
-		IfFailed(found).Allow(unix.EEXIST).Because(why)
-	s.Openat2(parent.Result(), name, unix.O_PATH|unix.O_NOFOLLOW, 0, noLinks).
-		IfFailed(found).As(found).Because(why)
-	return found
-}
-
-// reopen gives found the directory that was made for it.
-func (s *start) reopen(made, found *program.Op, why string) {
-	s.DupAbove(made.Result(), 3).IfFailed(found).As(found).Because(why)
+	return parent
 }

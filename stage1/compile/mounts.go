@@ -87,7 +87,7 @@ func checkMounts(mounts []specs.Mount) error {
 				return errors.New(`only procfs can be mounted on "/proc"`)
 			}
 		case strings.HasPrefix(dest, "/proc/"):
-			return fmt.Errorf("mount point %q is in /proc", dest)
+			return fmt.Errorf("mount point %q is in /proc", m.Destination)
 		case dest == "/dev":
 			dev = m.Type == "tmpfs"
 			if !dev {
@@ -170,5 +170,6 @@ func (s *start) makeDev(attrs uint64, options []string, why string) {
 	if s.res.Terminal {
 		s.Mkfileat(dev.Result(), "console", 0o600).Because(`make "/dev/console"`)
 	}
+	s.MountSetattr(dev.Result(), unix.MOUNT_ATTR_NOSUID, true).Because("rule out set-user-id programs in /dev")
 	s.MoveMount(dev.Result(), s.mountPoint("/dev", true, why).Result()).Because(why)
 }
