@@ -12,15 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exec replaces this process by the program at path, sealed. A script is
-// executed plainly, as the program that runs is its interpreter. Exec returns
-// only on an error.
+// Exec replaces this process by the program at path, sealed. What is on a
+// read-only mount already, such as /proc/self/exe of a sealed program, is
+// executed from there. So is a script, as the program that runs is then its
+// interpreter. Exec returns only on an error.
 func Exec(path string, argv, env []string) error {
+	readonly, err := isReadonly(path)
+	if err != nil {
+		return err
+	}
 	script, err := isScript(path)
 	if err != nil {
 		return err
 	}
-	if script {
+	if readonly || script {
 		return pathError("exec", path, unix.Exec(path, argv, env))
 	}
 	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
@@ -39,19 +44,19 @@ func Exec(path string, argv, env []string) error {
 // called before anything of the process is worth keeping. The caller's argv and
 // environment stay.
 func Ensure() error {
-	sealed, err := isSealed()
-	if err != nil || sealed {
+	readonly, err := isReadonly("/proc/self/exe")
+	if err != nil || readonly {
 		return err
 	}
 	err = Exec("/proc/self/exe", os.Args, os.Environ())
 	return fmt.Errorf("seal the program: %w", err)
 }
 
-// isSealed says whether this program runs from a read-only mount.
-func isSealed() (bool, error) {
+// isReadonly says whether path is on a read-only mount.
+func isReadonly(path string) (bool, error) {
 	var fs unix.Statfs_t
-	if err := unix.Statfs("/proc/self/exe", &fs); err != nil {
-		return false, fmt.Errorf("find the mount of the program: %w", pathError("statfs", "/proc/self/exe", err))
+	if err := unix.Statfs(path, &fs); err != nil {
+		return false, pathError("statfs", path, err)
 	}
 	return fs.Flags&unix.ST_RDONLY != 0, nil
 }

@@ -21,11 +21,16 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(mode) {
 	case "":
 		os.Exit(m.Run())
-	case "ensure":
+	case "ensure": // also once more by itself
 		if err := Ensure(); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
+	case "again":
+		os.Setenv(mode, "ensure")
+		err := Exec("/proc/self/exe", os.Args, os.Environ())
+		fmt.Println(err)
+		os.Exit(1)
 	}
 	fmt.Println("ready", len(os.Args))
 	_, _ = io.Copy(io.Discard, os.Stdin)
@@ -86,6 +91,9 @@ func TestSealedProgramCannotBeOpenedForWriting(t *testing.T) {
 	}
 	if err := reopen(t, program, "ensure"); !errors.Is(err, unix.EROFS) {
 		t.Errorf("opening a sealed program for writing: %v, want %v", err, unix.EROFS)
+	}
+	if err := reopen(t, program, "again"); !errors.Is(err, unix.EROFS) {
+		t.Errorf("opening a program that was sealed twice for writing: %v, want %v", err, unix.EROFS)
 	}
 }
 
