@@ -63,6 +63,13 @@ func (f *Fetcher) fail(ctx context.Context, ref image.Ref, err error) error {
 		out.Err = f.spaceError(err)
 	}
 	out.hint = f.hint(ref, out.Code)
+	var knows interface{ Hint() string }
+	switch {
+	case errors.As(err, &knows):
+		out.hint = knows.Hint()
+	case errors.Is(err, errNever):
+		out.hint = "rkt fetch " + ref.String()
+	}
 	return out
 }
 
@@ -109,8 +116,10 @@ func (f *Fetcher) hint(ref image.Ref, code wire.Code) string {
 		return "rkt runs images in the OCI or Docker schema 2 format"
 	case wire.CodeLayer:
 		return "the image is malformed; build it again"
-	case wire.CodeNetwork, wire.CodeStall:
-		return "try again; layers that came whole are not brought again"
+	case wire.CodeNetwork:
+		return "is the registry reachable, its certificate authority in /etc/rkt/registries.d, a proxy needed? what came whole is not brought again"
+	case wire.CodeStall:
+		return "try again; what came whole is not brought again"
 	case wire.CodeSpace:
 		return "free some space, for example by rkt gc --images, or choose another folder with --dir"
 	case wire.CodePlainHTTP:

@@ -139,7 +139,7 @@ func (f *Fetcher) get(ctx context.Context, ref image.Ref, pull Pull) (*image.Ima
 		return img, err
 	}
 	if pull == PullNever {
-		return nil, fmt.Errorf("%w in the store, and the pull policy is never", image.ErrNotFound)
+		return nil, errNever
 	}
 	if err := f.refuseEarly(ref); err != nil {
 		return nil, err
@@ -158,6 +158,9 @@ func (f *Fetcher) get(ctx context.Context, ref image.Ref, pull Pull) (*image.Ima
 	}
 	return f.bring(ctx, ref)
 }
+
+// errNever is a pull policy that is not content with the store.
+var errNever = fmt.Errorf("%w in the store, and the pull policy is never", image.ErrNotFound)
 
 // bring fetches the image. The reference is locked.
 func (f *Fetcher) bring(ctx context.Context, ref image.Ref) (_ *image.Image, err error) {

@@ -73,21 +73,24 @@ func releaseAll(locks map[cas.Digest]*lock) {
 }
 
 // lock takes the lock of that name. When another one holds it, wait is called
-// with its pid (0 = unknown) first.
+// once with its pid (0 = unknown).
 func (f *Fetcher) lock(ctx context.Context, name string, wait func(pid int)) (*lock, error) {
 	dir := filepath.Join(filepath.Dir(f.o.Store.CAS().Dir()), "fetching")
 	if err := safepath.PrivateDir(dir); err != nil {
 		return nil, fmt.Errorf("make folder of locks: %w", err)
 	}
 	path := filepath.Join(dir, name)
-	for {
+	for told := false; ; {
 		file, err := openLock(path)
 		if err != nil {
 			return nil, err
 		}
 		err = file.TryExclusive()
 		if errors.Is(err, filelock.ErrLocked) {
-			wait(holder(file.File()))
+			if !told {
+				wait(holder(file.File()))
+			}
+			told = true
 			err = file.Exclusive(ctx)
 		}
 		if err != nil {
