@@ -197,8 +197,8 @@ func walk(dir string, fn func(name string) error) error {
 				return err
 			}
 		}
-		if err == io.EOF {
-			return nil
+		if err == io.EOF || errors.Is(err, os.ErrNotExist) {
+			return nil // the end, or the folder was removed meanwhile
 		}
 		if err != nil {
 			return err

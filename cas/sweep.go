@@ -51,8 +51,10 @@ func (s *Store) Sweep(ctx context.Context, roots func(context.Context) (Roots, e
 	// Deleting takes longer than deciding: it comes after the lock is given back.
 	defer unlock()
 	for _, step := range []func() error{
-		func() (err error) { w.roots, err = roots(ctx); return err },
+		// Before the roots: an ingest may make a root and end at any moment. It is
+		// still seen here, or the root is already there.
 		w.findIngests,
+		func() (err error) { w.roots, err = roots(ctx); return err },
 		w.findDerived,
 		w.blobs,
 		w.orphans,

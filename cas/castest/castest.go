@@ -35,6 +35,7 @@ func Run(t *testing.T, open Opener) {
 		"SweepKeepsIngests":    s.sweepKeepsIngests,
 		"SweepDryRun":          s.sweepDryRun,
 		"SweepRemovesDead":     s.sweepRemovesDead,
+		"SweepAgainstImports":  s.sweepAgainstImports,
 		"HoldKeepsSweepsAway":  s.holdKeepsSweepsAway,
 		"ConcurrentCommits":    s.concurrentCommits,
 		"Remove":               s.remove,

@@ -3,9 +3,11 @@ package castest
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -198,4 +200,76 @@ func (s *suite) holdKeepsSweepsAway(t *testing.T) {
 	if _, err := store.Sweep(ctx, noRoots, false); !errors.Is(err, context.Canceled) {
 		t.Errorf("Sweep() with a cancelled context = %v", err)
 	}
+}
+
+// sweepAgainstImports: nothing that became reachable is ever swept, however
+// sweeps and imports meet.
+func (s *suite) sweepAgainstImports(t *testing.T) {
+	store := s.store(t)
+	var mu sync.Mutex
+	reachable := cas.Roots{}
+	roots := func(context.Context) (cas.Roots, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return maps.Clone(reachable), nil
+	}
+	importing, sweeping := sync.WaitGroup{}, sync.WaitGroup{}
+	done := make(chan struct{})
+	for worker := range 3 {
+		importing.Go(func() {
+			for round := range 25 {
+				// Half of the contents are the same for all workers.
+				content := []byte{byte(round), byte(worker * (round % 2))}
+				if err := importOne(t.Context(), store, content, func(d cas.Digest) {
+					mu.Lock()
+					defer mu.Unlock()
+					reachable[d] = []string{"the test"}
+				}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 2 {
+		sweeping.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := store.Sweep(t.Context(), roots, false); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	importing.Wait()
+	close(done)
+	sweeping.Wait()
+	for d := range reachable {
+		if err := store.Check(t.Context(), d); err != nil {
+			t.Error(err)
+		}
+	}
+	wantEmpty(t, store)
+}
+
+// importOne brings a blob by an ingest, keeps it if it is there already, and
+// makes it reachable before the ingest ends, as a fetch does.
+func importOne(ctx context.Context, store *cas.Store, content []byte, reach func(cas.Digest)) error {
+	in, err := store.Ingest(ctx)
+	if err != nil {
+		return err
+	}
+	d := cas.Of(content)
+	if err = in.Keep(ctx, d); errors.Is(err, cas.ErrNotFound) {
+		_, err = in.Put(ctx, content)
+	}
+	if err == nil && !store.Has(d) {
+		err = errors.New("a blob that is protected was swept")
+	}
+	reach(d)
+	return errors.Join(err, in.Close())
 }
