@@ -70,10 +70,6 @@ func roundUp(n, to uint64) uint64 { return (n + to - 1) / to * to }
 // superBlock returns the block with the super block and the table of devices.
 func (w *writer) superBlock() []byte {
 	b := make([]byte, blockSize)
-	features := uint32(incompatDevices)
-	if w.chunks > 0 {
-		features |= incompatChunked
-	}
 	le.PutUint32(b[0:], superMagic)
 	le.PutUint32(b[8:], compatChecksum|compatMtime)
 	b[12] = blockBits
@@ -83,7 +79,7 @@ func (w *writer) superBlock() []byte {
 	le.PutUint32(b[40:], uint32(w.metaStart/blockSize))
 	le.PutUint32(b[44:], uint32(w.xattrStart/blockSize))
 	copy(b[48:64], w.tar.Digest[:]) // UUID
-	le.PutUint32(b[80:], features)
+	le.PutUint32(b[80:], incompatChunked|incompatDevices)
 	le.PutUint16(b[86:], 1) // devices
 	le.PutUint16(b[88:], (superOffset+superSize)/slotSize)
 

@@ -18,7 +18,8 @@ type writer struct {
 
 	xattrStart, blockStart, metaStart, dataStart, end uint64
 
-	chunks  int     // of all sparse files
+	chunks  int     // of all files, beyond one for each
+	spare   []chunk // see newPieces
 	copies  []piece // of the tar to the data area
 	copied  uint64  // bytes of them
 	dataLen uint64  // bytes of the data area
@@ -31,10 +32,10 @@ type node struct {
 	layout uint8
 	inline int // bytes of data behind the inode and its attributes
 
-	// Blocks outside the inode: of a regular file counted in the tar, of
-	// others in the area of blocks.
+	// Blocks in the area of blocks, of what is no regular file.
 	first, count uint64
 
+	// Of a regular file.
 	chunkBits uint8
 	pieces    []chunk
 }
@@ -52,10 +53,8 @@ func (w *writer) plan() error {
 		if err := w.planData(inode, n, head); err != nil {
 			return err
 		}
-		if inode.Kind != layer.Regular {
-			n.first = blocks
-			blocks += n.count
-		}
+		n.first = blocks
+		blocks += n.count
 		meta = n.place(meta, head)
 	}
 	w.xattrStart = superOffset + blockSize
@@ -108,8 +107,11 @@ func (n *node) planDirectory(size, head uint64) {
 func (n *node) place(meta, head uint64) uint64 {
 	meta = roundUp(meta, nidSize)
 	whole := uint64(inodeSize)
-	if n.inline > 0 {
+	switch {
+	case n.inline > 0:
 		whole = head + uint64(n.inline)
+	case len(n.pieces) == 1 && head+chunkSize <= blockSize:
+		whole = roundUp(head, chunkSize) + chunkSize
 	}
 	if meta%blockSize+whole > blockSize {
 		meta = roundUp(meta, blockSize)

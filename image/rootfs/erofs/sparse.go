@@ -9,7 +9,8 @@ import (
 	"rkt/image/layer"
 )
 
-// maxChunks bounds the chunks of all sparse files of a layer: 32 MiB of index.
+// maxChunks bounds the chunks of all files of a layer, beyond one for each: 32
+// MiB of index.
 const maxChunks = 4 << 20
 
 // How many chunks a sparse file is cut into: fewChunks, or some for each of its
@@ -42,28 +43,26 @@ type piece struct {
 	from, to, length uint64 // to is an offset of the data area
 }
 
-// planFile uses the bytes of a regular file where they lie in the tar. A file
-// that is not one run of blocks there becomes chunks: each is in the tar, is a
-// hole, or is put together from copies.
+// planFile uses the bytes of a regular file where they lie in the tar. A file is
+// a list of chunks: each is in the tar, is a hole, or is put together from
+// copies. A file that is one run of blocks in the tar is one chunk. (It could be
+// flat as well, by the address that the device table gives to the tar. But the
+// kernel then compares addresses of two kinds and reads each folio alone.)
 func (w *writer) planFile(inode *layer.Inode, n *node) error {
 	extents := merge(inode.Extents)
 	if inode.Size == 0 {
 		return nil
 	}
-	if len(extents) == 1 && extents[0].Length == inode.Size && w.tar.holds(extents[0].Offset, inode.Size) {
-		n.first = extents[0].Offset / blockSize
-		n.count = roundUp(inode.Size, blockSize) / blockSize
-		return nil
-	}
 	n.layout = chunkBased
-	n.chunkBits = chunkBits(inode.Size, len(extents))
+	whole := len(extents) == 1 && extents[0].Length == inode.Size && w.tar.holds(extents[0].Offset, inode.Size)
+	n.chunkBits = chunkBits(inode.Size, len(extents), whole)
 	size := uint64(blockSize) << n.chunkBits
 	count := roundUp(inode.Size, size) / size
-	if count > uint64(maxChunks-w.chunks) {
+	if count-1 > uint64(maxChunks-w.chunks) {
 		return fmt.Errorf("%w: its sparse files have more than %d pieces", ErrTooLarge, maxChunks)
 	}
-	w.chunks += int(count)
-	n.pieces = make([]chunk, count)
+	w.chunks += int(count - 1)
+	n.pieces = w.newPieces(int(count))
 	for i := range n.pieces {
 		start := uint64(i) * size
 		for len(extents) > 0 && extents[0].Logical+extents[0].Length <= start {
@@ -80,15 +79,26 @@ func (w *writer) planFile(inode *layer.Inode, n *node) error {
 	return nil
 }
 
-// chunkBits returns the size of chunks, as a shift of the block size: the
-// smallest one that does not give more chunks than the pieces are worth.
-func chunkBits(size uint64, pieces int) uint8 {
-	limit := uint64(1)
-	if pieces > 0 {
-		limit = uint64(max(fewChunks, chunksPerPiece*pieces))
+// newPieces takes from a supply: most files need one, and there are many.
+func (w *writer) newPieces(n int) []chunk {
+	if n > len(w.spare) {
+		w.spare = make([]chunk, max(n, 4096))
+	}
+	pieces := w.spare[:n:n]
+	w.spare = w.spare[n:]
+	return pieces
+}
+
+// chunkBits returns the size of chunks, as a shift of the block size: one chunk
+// for a file that is whole or a hole, else the smallest size that does not give
+// more chunks than the pieces are worth.
+func chunkBits(size uint64, pieces int, whole bool) uint8 {
+	limit, largest := uint64(1), uint64(blockSize<<maxChunkBits)
+	if pieces > 0 && !whole {
+		limit, largest = uint64(max(fewChunks, chunksPerPiece*pieces)), maxChunkSize
 	}
 	bits := uint8(0)
-	for bits < maxChunkBits && size > limit*(blockSize<<bits) && (pieces == 0 || blockSize<<bits < maxChunkSize) {
+	for chunk := uint64(blockSize); chunk < largest && size > limit*chunk; chunk *= 2 {
 		bits++
 	}
 	return bits

@@ -127,7 +127,7 @@ func (w *writer) encodeInode(b *[inodeSize]byte, inode *layer.Inode, n *node, xa
 	}
 	le.PutUint16(b[4:], kinds[inode.Kind].mode|inode.Mode)
 	le.PutUint64(b[8:], n.size)
-	le.PutUint32(b[16:], w.address(inode, n))
+	le.PutUint32(b[16:], w.address(n))
 	le.PutUint32(b[20:], uint32(inode.Number)+1)
 	le.PutUint32(b[24:], inode.UID)
 	le.PutUint32(b[28:], inode.GID)
@@ -137,14 +137,12 @@ func (w *writer) encodeInode(b *[inodeSize]byte, inode *layer.Inode, n *node, xa
 }
 
 // address is what the inode says of the place of its data.
-func (w *writer) address(inode *layer.Inode, n *node) uint32 {
+func (w *writer) address(n *node) uint32 {
 	switch {
 	case n.layout == chunkBased:
 		return chunkIndexes | uint32(n.chunkBits)
 	case n.count == 0:
 		return 0
-	case inode.Kind == layer.Regular:
-		return uint32(w.tarBlock() + n.first)
 	}
 	return uint32(w.blockStart/blockSize + n.first)
 }
