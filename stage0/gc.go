@@ -104,6 +104,13 @@ func gcPod(ctx context.Context, env *Env, p *pod.Pod, o GCOptions) (Collected, e
 			return c, nil
 		}
 	}
+	if state == pod.ExitedGarbage {
+		// Before it is locked, which others see as being removed.
+		if wait, err := graceLeft(p, o); err != nil || wait > 0 {
+			c.Why = staysFor(wait)
+			return c, err
+		}
+	}
 	if o.MarkOnly && state != pod.Exited {
 		c.Why = "only marking"
 		return c, nil
@@ -111,7 +118,7 @@ func gcPod(ctx context.Context, env *Env, p *pod.Pod, o GCOptions) (Collected, e
 	if state == pod.Embryo {
 		return gcEmbryo(p, c)
 	}
-	err = p.Lock()
+	err = p.LockToCollect()
 	if errors.Is(err, pod.ErrLocked) {
 		c.Why = "is in use by another process"
 		return c, nil
@@ -164,7 +171,7 @@ func gcLocked(ctx context.Context, env *Env, p *pod.Pod, o GCOptions, c Collecte
 		c.Why = "only marking"
 		return c, nil
 	case wait > 0:
-		c.Why = fmt.Sprintf("ended, stays for another %s", wait.Round(time.Second))
+		c.Why = staysFor(wait)
 		return c, nil
 	}
 	if err := collect(ctx, env, p); err != nil {
@@ -185,6 +192,10 @@ func graceLeft(p *pod.Pod, o GCOptions) (time.Duration, error) {
 		return 0, err
 	}
 	return o.Grace - time.Since(ended), nil
+}
+
+func staysFor(d time.Duration) string {
+	return fmt.Sprintf("ended, stays for another %s", d.Round(time.Second))
 }
 
 // createdAt is when a pod was prepared.

@@ -57,39 +57,31 @@ func Remove(ctx context.Context, env *Env, p *pod.Pod) error {
 			}
 			return &InUseError{UUID: p.UUID(), State: pod.Preparing}
 		}
-		err = p.Lock()
+		err = p.LockToCollect()
 		switch {
 		case errors.Is(err, pod.ErrNotFound):
 			return nil
-		case !errors.Is(err, pod.ErrLocked):
-			if err != nil {
-				return err
-			}
+		case err == nil:
+			defer p.Unlock()
 			return collect(ctx, env, p)
-		case state != pod.Deleting:
-			// Another rm or gc was first, or it is about to be run: look again.
-			if err := lookAgain(ctx, p); err != nil {
-				return err
-			}
-			continue
+		case !errors.Is(err, pod.ErrLocked):
+			return err
 		}
-		if err := p.AwaitUnlock(ctx); err != nil {
+		if err := awaitCollector(ctx, p, state); err != nil {
 			return err
 		}
 	}
 }
 
-// lookAgain returns an error when the pod that somebody else has locked is one
-// that is being run or prepared.
-func lookAgain(ctx context.Context, p *pod.Pod) error {
-	state, err := p.State()
-	switch {
-	case errors.Is(err, pod.ErrNotFound):
-		return nil
-	case err != nil:
+// awaitCollector waits for another one that removes the pod. When the lock is
+// that of somebody who is about to run it, the error says so.
+func awaitCollector(ctx context.Context, p *pod.Pod, state pod.State) error {
+	holder, err := p.Holder()
+	if err != nil {
 		return err
-	case state == pod.Prepared || state == pod.Running:
-		return &InUseError{UUID: p.UUID(), State: state}
+	}
+	if holder == pod.Runner && state == pod.Prepared {
+		return &InUseError{UUID: p.UUID(), State: pod.Running}
 	}
 	return p.AwaitUnlock(ctx)
 }

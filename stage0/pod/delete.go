@@ -27,7 +27,7 @@ const deleteAttempts = 16
 //
 // That nothing of the pod is alive is for the caller to see to.
 func (p *Pod) Delete() error {
-	if !p.held {
+	if p.held == Nobody {
 		return fmt.Errorf("internal error: delete pod %s, which is not locked", p.id)
 	}
 	if err := p.ToGarbage(); err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
@@ -88,7 +88,7 @@ func (p *Pod) DeleteEmbryo() (bool, error) {
 	default:
 		return false, fmt.Errorf("remove embryo of pod %s: %w", p.id, err)
 	}
-	err = p.Lock()
+	err = p.LockToCollect()
 	if errors.Is(err, ErrLocked) || errors.Is(err, ErrNotFound) {
 		return false, nil
 	}

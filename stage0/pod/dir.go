@@ -122,7 +122,7 @@ func (d *Dir) create(name string) (_ *Pod, err error) {
 // discard removes what an attempt to create a pod has made. It does nothing to
 // a pod that somebody else has locked.
 func (p *Pod) discard() {
-	if p.held {
+	if p.held != Nobody {
 		p.ReleaseName()
 		unix.Unlinkat(int(p.folder.Fd()), lockFile, 0)
 		unix.Unlinkat(int(p.dir.root.Fd()), p.name(), unix.AT_REMOVEDIR)

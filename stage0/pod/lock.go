@@ -11,23 +11,36 @@ import (
 	"rkt/stage1/contract"
 )
 
-// The lock of a pod is a pair of open file description locks on two bytes of
-// the file "lock" in its directory.
+// The lock of a pod is made of open file description locks on bytes of the file
+// "lock" in its directory.
 //
 // Such a lock belongs to the open file, so it passes through fork, dup and
 // exec, and the kernel drops it when the last copy of the fd is closed, however
 // the process ends. Unlike flock(2), it can be asked about without taking it
 // (F_OFD_GETLK), so that looking at a pod never makes somebody else's attempt
-// to lock it fail.
+// to lock it fail; and the answer tells how far the lock reaches, which says
+// what its owner is doing.
 //
 // The owner has a write lock on ownerByte, taken without waiting: a refusal
-// always means that there is another owner. It then takes waitByte, on which
+// always means that there is another owner. One who removes the pod takes
+// collectByte with it, in one call. The owner then takes waitByte, on which
 // those who wait for the end of the pod block with read locks. They hold it for
 // an instant after they were woken, so the owner may wait for that.
 const (
-	lockFile  = "lock"
-	ownerByte = 0
-	waitByte  = 1
+	lockFile    = "lock"
+	ownerByte   = 0
+	collectByte = 1
+	waitByte    = 2
+)
+
+// Holder is who owns the lock of a pod.
+type Holder int
+
+// The holders.
+const (
+	Nobody    Holder = iota
+	Runner           // prepares or runs the pod
+	Collector        // removes it, or moves it aside
 )
 
 // maxOwner bounds the text in the lock file.
@@ -53,8 +66,11 @@ func openLock(folder *os.File, flags int) (*os.File, error) {
 }
 
 // takeLock makes f the owner of the lock or returns ErrLocked.
-func takeLock(f *os.File) error {
+func takeLock(f *os.File, as Holder) error {
 	l := unix.Flock_t{Type: unix.F_WRLCK, Start: ownerByte, Len: 1}
+	if as == Collector {
+		l.Len = collectByte + 1
+	}
 	err := fcntlLock(f, unix.F_OFD_SETLK, &l)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		return ErrLocked
@@ -75,13 +91,19 @@ func awaitLock(f *os.File) error {
 	return fcntlLock(f, unix.F_OFD_SETLKW, &l)
 }
 
-// isLocked reports whether another open file than fd owns the lock.
-func isLocked(fd int) (bool, error) {
+// holderOf reports which other open file than fd owns the lock.
+func holderOf(fd int) (Holder, error) {
 	l := unix.Flock_t{Type: unix.F_WRLCK, Start: ownerByte, Len: 1}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l); err != nil {
-		return false, fmt.Errorf("ask for the lock: %w", err)
+		return Nobody, fmt.Errorf("ask for the lock: %w", err)
 	}
-	return l.Type != unix.F_UNLCK, nil
+	switch {
+	case l.Type == unix.F_UNLCK:
+		return Nobody, nil
+	case l.Start+l.Len > collectByte:
+		return Collector, nil
+	}
+	return Runner, nil
 }
 
 func fcntlLock(f *os.File, cmd int, l *unix.Flock_t) error {
@@ -134,7 +156,7 @@ func ReserveLockFD() error {
 // replacing what was there. Call it immediately before the exec of stage1: any
 // child that is started in between keeps the pod locked.
 func (p *Pod) PassLock() error {
-	if p.lock == nil || !p.held {
+	if p.held != Runner {
 		return fmt.Errorf("internal error: pod %s is not locked", p.id)
 	}
 	if err := unix.Dup3(int(p.lock.Fd()), contract.LockFD, 0); err != nil {

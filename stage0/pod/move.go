@@ -13,7 +13,7 @@ import (
 // move renames the directory to the next place. Only the owner of the lock
 // moves a pod, so nobody else can be moving it.
 func (p *Pod) move(to Place) error {
-	if !p.held {
+	if p.held == Nobody {
 		return fmt.Errorf("internal error: move pod %s, which is not locked", p.id)
 	}
 	if to <= p.place {
@@ -57,7 +57,7 @@ func (p *Pod) ToPrepared(sync bool) error {
 // process, which is about to become the supervisor, as the owner of the lock.
 // The move is not synced: after a crash of the host the pod is over anyway.
 func (p *Pod) ToRun() error {
-	if p.place != InPrepare && p.place != InPrepared {
+	if p.place != InPrepare && p.place != InPrepared || p.held == Collector {
 		return fmt.Errorf("pod %s is not prepared", p.id)
 	}
 	ticks, err := startTicks(os.Getpid())

@@ -134,7 +134,8 @@ func (d *Dir) needsName(id UUID) (bool, error) {
 	case errors.Is(err, ErrNotFound):
 		return false, nil
 	case s == Embryo:
-		return p.Locked() // the claim is made while the pod is an embryo
+		holder, err := p.Holder() // the claim is made while the pod is an embryo
+		return holder == Runner, err
 	}
 	return !s.Over() && s != Deleting, err
 }

@@ -55,7 +55,7 @@ type Pod struct {
 	place  Place
 	folder *os.File
 	lock   *os.File // nil until somebody needs it
-	held   bool     // this Pod owns the lock
+	held   Holder   // as what this Pod owns the lock
 }
 
 // UUID returns the identity of the pod.
@@ -78,17 +78,23 @@ func (p *Pod) name() string { return p.place.String() + "/" + p.id.String() }
 func (p *Pod) Close() error {
 	if p.lock != nil {
 		p.lock.Close()
-		p.lock, p.held = nil, false
+		p.lock, p.held = nil, Nobody
 	}
 	return p.folder.Close()
 }
 
-// Lock makes this Pod the owner of the lock, without waiting. It returns
-// ErrLocked when another process (or another Pod of this process) owns it and
-// ErrNotFound when the pod has been removed. Afterwards the place is current,
-// and stays so until the Pod is closed or moves.
-func (p *Pod) Lock() error {
-	if p.held {
+// Lock makes this Pod the owner of the lock in order to run it, without waiting.
+// It returns ErrLocked when another process (or another Pod of this process)
+// owns it and ErrNotFound when the pod has been removed. Afterwards the place is
+// current, and stays so until the Pod is closed or moves.
+func (p *Pod) Lock() error { return p.lockAs(Runner) }
+
+// LockToCollect is Lock in order to remove the pod or to move it aside. To
+// others the pod stays what it is, instead of seeming to run.
+func (p *Pod) LockToCollect() error { return p.lockAs(Collector) }
+
+func (p *Pod) lockAs(as Holder) error {
+	if p.held != Nobody {
 		return nil
 	}
 	// Made anew in a damaged pod that has none, so that two who repair or remove
@@ -100,16 +106,16 @@ func (p *Pod) Lock() error {
 		}
 		return fmt.Errorf("pod %s: %w", p.id, err)
 	}
-	if err := takeLock(f); err != nil {
+	if err := takeLock(f, as); err != nil {
 		f.Close()
 		return fmt.Errorf("pod %s: %w", p.id, err)
 	}
 	if p.lock != nil {
 		p.lock.Close()
 	}
-	p.lock, p.held = f, true
+	p.lock, p.held = f, as
 	if err := p.locate(); err != nil {
-		p.lock, p.held = nil, false
+		p.lock, p.held = nil, Nobody
 		f.Close()
 		return err
 	}
@@ -118,29 +124,27 @@ func (p *Pod) Lock() error {
 
 // Unlock gives up the lock. It does nothing when this Pod does not own it.
 func (p *Pod) Unlock() {
-	if p.held {
+	if p.held != Nobody {
 		p.lock.Close()
-		p.lock, p.held = nil, false
+		p.lock, p.held = nil, Nobody
 	}
 }
 
-// Held reports whether this Pod owns the lock.
-func (p *Pod) Held() bool { return p.held }
-
-// Locked reports whether anybody owns the lock. It does not take it.
-func (p *Pod) Locked() (bool, error) {
-	if p.held {
-		return true, nil
+// Holder reports who owns the lock, be it this Pod or another. It does not take
+// the lock.
+func (p *Pod) Holder() (Holder, error) {
+	if p.held != Nobody {
+		return p.held, nil
 	}
-	fd, err := openBeneath(p.folder, lockFile, unix.O_RDONLY, 0)
+	fd, err := openBeneath(p.folder, lockFile, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ENOENT) {
-		return false, nil // an embryo, or the remains of a pod
+		return Nobody, nil // an embryo, or the remains of a pod
 	}
 	if err != nil {
-		return false, fmt.Errorf("pod %s: open lock: %w", p.id, err)
+		return Nobody, fmt.Errorf("pod %s: open lock: %w", p.id, err)
 	}
 	defer unix.Close(fd)
-	return isLocked(fd)
+	return holderOf(fd)
 }
 
 // Owner returns who locked the pod for running, if that is known.
@@ -157,12 +161,12 @@ func (p *Pod) Owner() (Owner, bool) {
 // looked at is ErrNotFound.
 func (p *Pod) State() (State, error) {
 	for {
-		locked, err := p.Locked()
+		holder, err := p.Holder()
 		if err != nil {
 			return "", err
 		}
-		s, err := stateOf(p.place, locked, p.Alive)
-		if err != nil || locked && p.held || s != Aborted && s != Exited {
+		s, err := stateOf(p.place, holder, p.Alive)
+		if err != nil || p.held != Nobody || s != Aborted && s != Exited {
 			return s, err
 		}
 		// An unlocked pod may be one whose owner moved it on and ended after it

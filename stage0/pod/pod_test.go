@@ -38,30 +38,36 @@ func TestParseUUIDAcceptsOneSpelling(t *testing.T) {
 
 func TestStateOf(t *testing.T) {
 	for _, tt := range []struct {
-		place         Place
-		locked, alive bool
-		want          State
+		place  Place
+		holder Holder
+		alive  bool
+		want   State
 	}{
-		{InEmbryo, false, false, Embryo},
-		{InEmbryo, true, false, Embryo},
-		{InPrepare, true, false, Preparing},
-		{InPrepare, false, false, Aborted},
-		{InPrepared, false, false, Prepared},
-		{InPrepared, true, false, Prepared},
-		{InRun, true, true, Running},
-		{InRun, true, false, Running},
-		{InRun, false, true, Orphaned},
-		{InRun, false, false, Exited},
-		{InExitedGarbage, true, false, Deleting},
-		{InExitedGarbage, false, true, Orphaned},
-		{InExitedGarbage, false, false, ExitedGarbage},
-		{InGarbage, true, false, Deleting},
-		{InGarbage, false, true, Orphaned},
-		{InGarbage, false, false, Garbage},
+		{InEmbryo, Nobody, false, Embryo},
+		{InEmbryo, Runner, false, Embryo},
+		{InPrepare, Runner, false, Preparing},
+		{InPrepare, Nobody, false, Aborted},
+		{InPrepare, Collector, false, Aborted},
+		{InPrepared, Nobody, false, Prepared},
+		{InPrepared, Runner, false, Prepared},
+		{InPrepared, Collector, false, Prepared},
+		{InRun, Runner, true, Running},
+		{InRun, Runner, false, Running},
+		{InRun, Nobody, true, Orphaned},
+		{InRun, Nobody, false, Exited},
+		{InRun, Collector, true, Orphaned},
+		{InRun, Collector, false, Exited},
+		{InExitedGarbage, Collector, false, Deleting},
+		{InExitedGarbage, Nobody, true, Orphaned},
+		{InExitedGarbage, Nobody, false, ExitedGarbage},
+		{InGarbage, Collector, false, Deleting},
+		{InGarbage, Runner, false, Deleting}, // stage1 removes its pod
+		{InGarbage, Nobody, true, Orphaned},
+		{InGarbage, Nobody, false, Garbage},
 	} {
-		got, err := stateOf(tt.place, tt.locked, func() (bool, error) { return tt.alive, nil })
+		got, err := stateOf(tt.place, tt.holder, func() (bool, error) { return tt.alive, nil })
 		if err != nil || got != tt.want {
-			t.Errorf("stateOf(%s, locked=%v, alive=%v) = %q, %v, want %q", tt.place, tt.locked, tt.alive, got, err, tt.want)
+			t.Errorf("stateOf(%s, holder %d, alive %v) = %q, %v, want %q", tt.place, tt.holder, tt.alive, got, err, tt.want)
 		}
 	}
 }
@@ -98,9 +104,10 @@ func TestStatesThroughALife(t *testing.T) {
 	p.Unlock()
 	seen = get(t, d, "web")
 	wantState(t, seen, Exited)
-	if err := seen.Lock(); err != nil {
+	if err := seen.LockToCollect(); err != nil {
 		t.Fatal(err)
 	}
+	wantState(t, get(t, d, "web"), Exited) // it does not seem to run
 	if err := seen.ToExitedGarbage(); err != nil {
 		t.Fatal(err)
 	}

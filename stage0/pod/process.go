@@ -123,6 +123,9 @@ func (p *Pod) Alive() (bool, error) {
 // caller closes them.
 func (p *Pod) startedProcesses() ([]process, error) {
 	names, err := p.appFolders()
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil, nil // damaged: the cgroups tell
+	}
 	if err != nil {
 		return nil, err
 	}

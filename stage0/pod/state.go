@@ -40,23 +40,23 @@ const (
 
 // stateOf is the one place where the state of a pod is decided. alive is asked
 // only where it matters.
-func stateOf(place Place, locked bool, alive func() (bool, error)) (State, error) {
+func stateOf(place Place, holder Holder, alive func() (bool, error)) (State, error) {
 	switch place {
 	case InEmbryo:
 		return Embryo, nil
 	case InPrepare:
-		if locked {
+		if holder == Runner {
 			return Preparing, nil
 		}
 		return Aborted, nil
 	case InPrepared:
 		return Prepared, nil
 	case InRun:
-		if locked {
+		if holder == Runner {
 			return Running, nil
 		}
 	default:
-		if locked {
+		if holder != Nobody {
 			return Deleting, nil
 		}
 	}
