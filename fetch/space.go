@@ -25,7 +25,7 @@ func (t *transfer) room(want []bool) error {
 	if err != nil || need <= free {
 		return err
 	}
-	return coded(wire.CodeSpace, "the image has more than %d MiB to bring", need>>20)
+	return coded(wire.CodeSpace, "%d MiB are free and the image has more than %d MiB to bring", free>>20, need>>20)
 }
 
 // free returns how many bytes can be written to the filesystem of path.
@@ -43,9 +43,6 @@ func (f *Fetcher) spaceError(err error) error {
 	where := "the filesystem of " + dir
 	if mount := mountOf(dir); mount != "" {
 		where = "the filesystem mounted on " + escape.Text(mount)
-	}
-	if n, freeErr := free(dir); freeErr == nil {
-		where += fmt.Sprintf(" (%d MiB free)", n>>20)
 	}
 	return fmt.Errorf("no space left on %s: %w", where, err)
 }
