@@ -9,12 +9,13 @@
 //
 //	blobs/sha256/<hex>     the blobs, mode 0400, never changed
 //	derived/<kind>/<hex>   data made from the blob <hex>; can be made again
-//	tmp/<name>/            one folder per Ingest, garbage once its lock is free
+//	tmp/<name>             a folder per Ingest, and what is being removed; garbage
+//	                       once its lock is free
 //	lock                   the store lock
 //
-// The store lock is shared by whoever makes something reachable, for moments,
-// and exclusive to a sweep. Who has it waits for no lock of this package;
-// docs/on-disk.md has the order of all locks.
+// The store lock is shared by whoever makes something reachable, and exclusive
+// to a sweep, which waits for no other lock while it has it. docs/on-disk.md has
+// the order of all locks.
 package cas
 
 import (
@@ -138,8 +139,8 @@ func (s *Store) ReadOnly() bool { return s.readOnly }
 // Hold keeps sweeps away until release is called. Whoever makes a root of what
 // is in the store without an Ingest (a pod that names its layers) holds the
 // store from before it looks until the root is written. Hold waits for a sweep
-// that is under way. A holder waits for no lock but that of the image records:
-// it begins no Ingest and no Sweep, and does not call Hold again.
+// that is under way. A holder may begin an Ingest, and may wait for those who do
+// that, but not for a Sweep.
 func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	if s.readOnly {
 		return func() {}, nil

@@ -53,8 +53,8 @@ func (s *Store) OpenDerived(kind string, d Digest) (*os.File, error) {
 
 // RemoveDerived deletes a derived file or folder. A nil error means that it is
 // not there now.
-func (s *Store) RemoveDerived(ctx context.Context, kind string, d Digest) error {
-	return s.remove(ctx, derivedPath(kind, d))
+func (s *Store) RemoveDerived(_ context.Context, kind string, d Digest) error {
+	return s.remove(derivedPath(kind, d))
 }
 
 // WalkDerived calls fn for each derived file or folder until it returns an error.

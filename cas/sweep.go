@@ -2,6 +2,7 @@ package cas
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -11,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rkt/internal/filelock"
-	"rkt/internal/safepath"
 )
 
 // Roots says why a blob stays: its reasons by digest. What is absent goes.
@@ -41,9 +41,6 @@ func (s *Store) Sweep(ctx context.Context, roots func(context.Context) (Roots, e
 	}
 	w := &sweeper{s: s, ctx: ctx, dryRun: dryRun, derived: map[Digest][]string{}}
 	defer func() { err = errors.Join(err, w.close()) }()
-	if err := w.openTrash(); err != nil {
-		return nil, fmt.Errorf("sweep: %w", err)
-	}
 	unlock, err := s.exclusive(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("sweep: %w", err)
@@ -84,8 +81,7 @@ type sweeper struct {
 	s      *Store
 	ctx    context.Context
 	dryRun bool
-	trash  *Ingest // nil on a full disk
-	count  int     // of what is in the trash
+	trash  []string // names in the folder tmp
 
 	roots   Roots
 	live    map[Digest]bool     // named by live ingests
@@ -99,20 +95,6 @@ type deadIngest struct {
 	lock *filelock.Lock
 }
 
-// openTrash makes the folder that swept files are moved to. Being that of an
-// ingest, it is itself swept if we are killed. On a full disk there may be no
-// room for it, and files are deleted on the spot.
-func (w *sweeper) openTrash() (err error) {
-	if w.dryRun {
-		return nil
-	}
-	w.trash, err = w.s.Ingest(w.ctx)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return nil
-	}
-	return err
-}
-
 // close deletes what was swept. The store lock is free by then.
 func (w *sweeper) close() error {
 	var errs []error
@@ -124,9 +106,15 @@ func (w *sweeper) close() error {
 			d.lock.Close()
 		}
 	}
-	if w.trash != nil {
-		errs = append(errs, w.trash.Close())
+	return errors.Join(append(errs, w.emptyTrash())...)
+}
+
+func (w *sweeper) emptyTrash() error {
+	var errs []error
+	for _, name := range w.trash {
+		errs = append(errs, w.s.removeTmp(name))
 	}
+	w.trash = nil
 	return errors.Join(errs...)
 }
 
@@ -237,63 +225,68 @@ func (w *sweeper) drop(path string) error {
 	if w.dryRun {
 		return nil
 	}
-	if w.trash == nil {
-		return w.s.delete(path)
-	}
-	w.count++
-	to := w.trash.path(fmt.Sprintf("%s%d", takenFile, w.count))
-	err := unix.Renameat2(int(w.s.root.Fd()), path, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	switch err {
-	case nil, unix.ENOENT:
-		return nil
-	case unix.ENOSPC, unix.EDQUOT:
-		return w.s.delete(path)
-	}
-	return &os.PathError{Op: "sweep", Path: filepath.Join(w.s.dir, path), Err: err}
-}
-
-// delete removes a path of the store.
-func (s *Store) delete(path string) error {
-	dir, err := safepath.OpenBeneath(s.root, filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	name, err := w.s.discard(path)
+	if isFull(err) && len(w.trash) > 0 {
+		if err := w.emptyTrash(); err != nil {
+			return err
+		}
+		name, err = w.s.discard(path)
 	}
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	return safepath.RemoveAll(dir, filepath.Base(path))
+	w.trash = append(w.trash, name)
+	return nil
+}
+
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// discard moves a path of the store, if it is there, to where it is garbage, and
+// returns the name that it has in the folder tmp. So a folder disappears at
+// once, and what a killed process leaves is taken by the next sweep.
+func (s *Store) discard(path string) (name string, err error) {
+	name = rand.Text()
+	root := int(s.root.Fd())
+	err = unix.Renameat2(root, path, root, tmpDir+"/"+name, unix.RENAME_NOREPLACE)
+	if isFull(err) && unix.Unlinkat(root, path, 0) == nil {
+		return name, nil // a plain file needs no move
+	}
+	if err != nil && err != unix.ENOENT {
+		return "", &os.PathError{Op: "remove", Path: filepath.Join(s.dir, path), Err: err}
+	}
+	return name, nil
 }
 
 // Remove deletes a blob and what was derived from it, whoever uses it. It is
 // for a damaged one, so that the next fetch brings it again. A nil error means
 // that it is not there now.
 func (s *Store) Remove(ctx context.Context, d Digest) error {
-	paths := []string{blobPath(d)}
+	var paths []string
 	err := s.WalkDerived(func(kind string, derived Digest) error {
 		if derived == d {
 			paths = append(paths, derivedPath(kind, d))
 		}
-		return nil
+		return ctx.Err()
 	})
 	if err != nil {
 		return fmt.Errorf("remove blob %s: %w", d, err)
 	}
-	return s.remove(ctx, paths...)
+	// The blob last: as long as it is there, Remove can be called again.
+	return s.remove(append(paths, blobPath(d))...)
 }
 
-// remove deletes paths of the store while nobody makes anything reachable.
-func (s *Store) remove(ctx context.Context, paths ...string) error {
+// remove deletes paths of the store. It takes no lock: whoever opened one of
+// them before keeps it, who comes later does not find it.
+func (s *Store) remove(paths ...string) error {
 	if s.readOnly {
 		return fmt.Errorf("remove %s: %w", paths[0], ErrReadOnly)
 	}
-	unlock, err := s.exclusive(ctx)
-	if err != nil {
-		return fmt.Errorf("remove %s: %w", paths[0], err)
-	}
-	defer unlock()
 	for _, path := range paths {
-		if err := s.delete(path); err != nil {
+		name, err := s.discard(path)
+		if err == nil {
+			err = s.removeTmp(name)
+		}
+		if err != nil {
 			return fmt.Errorf("remove %s: %w", path, err)
 		}
 	}
