@@ -1,0 +1,375 @@
+package ingest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"rkt/fetch/ingest/forge"
+	"rkt/fetch/wire"
+	"rkt/image/layer"
+)
+
+// Media types of the images that the tests make.
+const (
+	ociIndex    = "application/vnd.oci.image.index.v1+json"
+	ociManifest = "application/vnd.oci.image.manifest.v1+json"
+	ociConfig   = "application/vnd.oci.image.config.v1+json"
+	ociTar      = "application/vnd.oci.image.layer.v1.tar"
+	ociGzip     = ociTar + "+gzip"
+	ociZstd     = ociTar + "+zstd"
+)
+
+// testImage is an image in memory.
+type testImage struct {
+	tars     [][]byte // of the layers
+	blobs    map[string][]byte
+	layers   []string // digests
+	config   string
+	manifest string
+}
+
+func digestOf(b []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(b)) }
+
+// object is a JSON object of a manifest.
+type object = map[string]any
+
+func descriptorOf(mediaType string, b []byte) object {
+	return object{"mediaType": mediaType, "digest": digestOf(b), "size": len(b)}
+}
+
+// newImage makes an image of layer tars; types says how each is packed.
+func newImage(t testing.TB, types []string, tars ...[]byte) *testImage {
+	t.Helper()
+	i := &testImage{tars: tars, blobs: map[string][]byte{}}
+	var layers []object
+	var diffs []string
+	for n, tar := range tars {
+		b := pack(t, types[n], tar)
+		layers = append(layers, descriptorOf(types[n], b))
+		i.layers = append(i.layers, i.add(b))
+		diffs = append(diffs, digestOf(tar))
+	}
+	i.setConfig(t, diffs, layers)
+	return i
+}
+
+// setConfig makes config and manifest.
+func (i *testImage) setConfig(t testing.TB, diffs []string, layers []object) {
+	config := encodeJSON(t, object{"os": "linux", "architecture": "amd64", "config": object{"Cmd": []string{"/bin/true"}}, "rootfs": object{"type": "layers", "diff_ids": diffs}})
+	i.config = i.add(config)
+	i.manifest = i.add(encodeJSON(t, object{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptorOf(ociConfig, config), "layers": layers}))
+}
+
+func (i *testImage) add(b []byte) string {
+	d := digestOf(b)
+	i.blobs[d] = b
+	return d
+}
+
+func encodeJSON(t testing.TB, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func pack(t testing.TB, mediaType string, b []byte) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	var w io.WriteCloser
+	switch {
+	case strings.HasSuffix(mediaType, "gzip"):
+		w = gzip.NewWriter(&buf)
+	case strings.HasSuffix(mediaType, "zstd"):
+		z, err := zstd.NewWriter(&buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w = z
+	default:
+		return b
+	}
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// smallImage has a layer of each packing.
+func smallImage(t testing.TB) *testImage {
+	return newImage(t, []string{ociGzip, ociZstd, ociTar},
+		forge.Tar(forge.Dir("etc"), forge.File("etc/passwd", "root:x:0:0::/root:\n"), forge.File("big", strings.Repeat("0123456789", 100000))),
+		forge.Tar(forge.File("second", "2"), forge.File(".wh.big", "")),
+		forge.Tar(forge.File("third", "3")))
+}
+
+// result is what one run of Serve left and said.
+type result struct {
+	dir      string
+	messages []wire.Message
+	err      error
+}
+
+// serveAll runs a request and wants all layers.
+func serveAll(t testing.TB, request wire.Request, source *os.File) result {
+	return serveRequest(t, request, source, func(n int) []bool {
+		want := make([]bool, n)
+		for i := range want {
+			want[i] = true
+		}
+		return want
+	})
+}
+
+// serveRequest runs a request in this process and orders the layers that want says.
+func serveRequest(t testing.TB, request wire.Request, source *os.File, want func(layers int) []bool) result {
+	t.Helper()
+	r := result{dir: t.TempDir()}
+	spool, err := os.Open(r.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer spool.Close()
+	orders, toOrders := io.Pipe()
+	fromReport, report := io.Pipe()
+	request.Version = wire.Version
+	if request.Mode == "" {
+		request.Mode = wire.Fetch
+	}
+	if request.Platform.OS == "" {
+		request.Platform = wire.Platform{OS: "linux", Arch: "amd64"}
+	}
+	var talk sync.WaitGroup
+	talk.Go(func() {
+		if err := wire.WriteRequest(toOrders, request); err != nil {
+			toOrders.CloseWithError(err)
+		}
+		for {
+			m, err := wire.Receive(fromReport)
+			if err != nil {
+				if err != io.EOF {
+					t.Errorf("Receive() = %v", err)
+				}
+				return
+			}
+			r.messages = append(r.messages, m)
+			if m.Type == wire.Resolved {
+				if err := wire.SendOrder(toOrders, wire.Order{Want: want(r.layerCount(t))}); err != nil {
+					t.Errorf("SendOrder() = %v", err)
+				}
+			}
+		}
+	})
+	r.err = Serve(context.Background(), Files{Spool: spool, Report: report, Orders: orders, Source: func() (*os.File, error) {
+		if source == nil {
+			return nil, errors.New("no source")
+		}
+		return source, nil
+	}})
+	report.Close()
+	talk.Wait()
+	return r
+}
+
+// layerCount reads the manifest in the spool.
+func (r *result) layerCount(t testing.TB) int {
+	t.Helper()
+	var m struct{ Layers []any }
+	if err := json.Unmarshal(r.file(t, wire.ManifestFile), &m); err != nil {
+		t.Errorf("manifest in the spool: %v", err)
+	}
+	return len(m.Layers)
+}
+
+func (r *result) file(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(r.dir, name))
+	if err != nil {
+		t.Errorf("read spool: %v", err)
+	}
+	return b
+}
+
+// last is the last message.
+func (r *result) last() wire.Message {
+	if len(r.messages) == 0 {
+		return wire.Message{}
+	}
+	return r.messages[len(r.messages)-1]
+}
+
+// count counts the messages of a type.
+func (r *result) count(typ wire.Type) int {
+	n := 0
+	for _, m := range r.messages {
+		if m.Type == typ {
+			n++
+		}
+	}
+	return n
+}
+
+// wantImage checks that the spool has all of the image.
+func (r *result) wantImage(t testing.TB, i *testImage) {
+	t.Helper()
+	if r.err != nil || r.last().Type != wire.Done {
+		t.Fatalf("Serve() = %v, messages %+v", r.err, r.messages)
+	}
+	if got := r.file(t, wire.ConfigFile); digestOf(got) != i.config {
+		t.Errorf("config = %s", got)
+	}
+	if n := r.count(wire.Layer); n != len(i.tars) {
+		t.Errorf("%d layers were reported, want %d", n, len(i.tars))
+	}
+	for n, tar := range i.tars {
+		if got := r.file(t, fmt.Sprintf(wire.LayerTar, n)); !bytes.Equal(got, tar) {
+			t.Errorf("tar of layer %d has %d bytes, want the %d of the image", n, len(got), len(tar))
+		}
+		if _, err := layer.Build(layer.NewReader(bytes.NewReader(r.file(t, fmt.Sprintf(wire.LayerFacts, n)))), uint64(len(tar))); err != nil {
+			t.Errorf("facts of layer %d: %v", n, err)
+		}
+	}
+}
+
+// wantFailure checks the code and the words of a refusal.
+func (r *result) wantFailure(t testing.TB, code wire.Code, words string) {
+	t.Helper()
+	m := r.last()
+	if r.err == nil || m.Type != wire.Failed || m.Code != code || !strings.Contains(m.Text, words) {
+		t.Fatalf("Serve() = %v, last message %+v, want code %d with %q", r.err, m, code, words)
+	}
+	if r.count(wire.Done) != 0 {
+		t.Error("it said Done as well")
+	}
+}
+
+// writeLayout writes the image as an OCI layout and opens it.
+func writeLayout(t testing.TB, i *testImage, tag string) *os.File {
+	t.Helper()
+	dir := t.TempDir()
+	blobs := filepath.Join(dir, "blobs", "sha256")
+	if err := os.MkdirAll(blobs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := descriptorOf(ociManifest, i.blobs[i.manifest])
+	if tag != "" {
+		d["annotations"] = object{"org.opencontainers.image.ref.name": tag}
+	}
+	files := map[string][]byte{
+		"oci-layout": []byte(`{"imageLayoutVersion":"1.0.0"}`),
+		"index.json": encodeJSON(t, object{"schemaVersion": 2, "manifests": []object{d}}),
+	}
+	for digest, b := range i.blobs {
+		files["blobs/sha256/"+digest[len("sha256:"):]] = b
+	}
+	for name, b := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestLayout(t *testing.T) {
+	i := smallImage(t)
+	for name, s := range map[string]wire.Source{
+		"the only one": {},
+		"by tag":       {Tag: "v1"},
+		"by digest":    {Digest: i.manifest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.Kind = wire.Layout
+			r := serveAll(t, wire.Request{Source: s, KeepBlob: name == "by tag"}, writeLayout(t, i, "v1"))
+			r.wantImage(t, i)
+			if name == "by tag" {
+				for n, d := range i.layers {
+					if got := r.file(t, fmt.Sprintf(wire.LayerBlob, n)); digestOf(got) != d {
+						t.Errorf("kept blob %d has the digest %s, want %s", n, digestOf(got), d)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestOrderLeavesLayersOut(t *testing.T) {
+	r := serveRequest(t, wire.Request{Source: wire.Source{Kind: wire.Layout}}, writeLayout(t, smallImage(t), ""), func(int) []bool { return []bool{false, true, false} })
+	if r.err != nil || r.count(wire.Layer) != 1 || r.last().Type != wire.Done {
+		t.Fatalf("Serve() = %v, messages %+v", r.err, r.messages)
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, fmt.Sprintf(wire.LayerTar, 0))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a layer that nobody wants: %v", err)
+	}
+}
+
+func TestOrderForAnotherImage(t *testing.T) {
+	r := serveRequest(t, wire.Request{Source: wire.Source{Kind: wire.Layout}}, writeLayout(t, smallImage(t), ""), func(int) []bool { return []bool{true} })
+	r.wantFailure(t, wire.CodeOther, "order for 1 layers")
+}
+
+// TestLayoutRefuses: IM-17 and what a folder can have wrong.
+func TestLayoutRefuses(t *testing.T) {
+	tests := map[string]struct {
+		change func(t *testing.T, dir string, i *testImage)
+		source wire.Source
+		code   wire.Code
+		words  string
+	}{
+		"other version":           {replaceFile("oci-layout", `{"imageLayoutVersion":"2.0.0"}`), wire.Source{}, wire.CodeType, "version"},
+		"not a layout":            {removeFile("oci-layout"), wire.Source{}, wire.CodeNotFound, "oci-layout"},
+		"no index":                {removeFile("index.json"), wire.Source{}, wire.CodeNotFound, "index.json"},
+		"index is no JSON":        {replaceFile("index.json", "x"), wire.Source{}, wire.CodeType, "index.json"},
+		"index too large":         {replaceFile("index.json", strings.Repeat(" ", 5<<20)), wire.Source{}, wire.CodeTooLarge, "limit"},
+		"nothing in it":           {replaceFile("index.json", `{"schemaVersion":2,"manifests":[]}`), wire.Source{}, wire.CodeNotFound, "0 images"},
+		"unknown tag":             {nil, wire.Source{Tag: "v2"}, wire.CodeNotFound, `"v1"`},
+		"unknown digest":          {nil, wire.Source{Digest: "sha256:" + strings.Repeat("0a", 32)}, wire.CodeNotFound, "not there"},
+		"IM-17 symlink":           {linkBlob(os.Symlink), wire.Source{}, wire.CodeOther, "symbolic link"},
+		"IM-17 fifo":              {linkBlob(func(_, path string) error { return mkfifo(path) }), wire.Source{}, wire.CodeType, "not a plain file"},
+		"IM-17 symlinked index":   {symlinkFile("index.json"), wire.Source{}, wire.CodeOther, "symbolic link"},
+		"RG-01 config changed":    {changeBlob(func(i *testImage) string { return i.config }, flip), wire.Source{}, wire.CodeDigest, "digest"},
+		"RG-01 manifest changed":  {changeBlob(func(i *testImage) string { return i.manifest }, flip), wire.Source{}, wire.CodeDigest, "digest"},
+		"RG-01 first byte":        {changeBlob(func(i *testImage) string { return i.layers[0] }, flip), wire.Source{}, wire.CodeDigest, "got the digest"},
+		"RG-01 last byte":         {changeBlob(func(i *testImage) string { return i.layers[1] }, flipLast), wire.Source{}, wire.CodeDigest, "got the digest"},
+		"RG-01 plain layer":       {changeBlob(func(i *testImage) string { return i.layers[2] }, flip), wire.Source{}, wire.CodeDigest, "got the digest"},
+		"RG-02 appended":          {changeBlob(func(i *testImage) string { return i.layers[0] }, func(b []byte) []byte { return append(b, 0) }), wire.Source{}, wire.CodeDigest, "bytes"},
+		"RG-02 truncated":         {changeBlob(func(i *testImage) string { return i.layers[0] }, func(b []byte) []byte { return b[:len(b)-1] }), wire.Source{}, wire.CodeDigest, "bytes"},
+		"RG-02 layer is missing":  {changeBlob(func(i *testImage) string { return i.layers[0] }, func([]byte) []byte { return nil }), wire.Source{}, wire.CodeDigest, "layer 1 of 3"},
+		"RG-06 digest upwards":    {replaceFile("index.json", `{"schemaVersion":2,"manifests":[{"mediaType":"`+ociManifest+`","size":1,"digest":"sha256:../../../../etc/shadow"}]}`), wire.Source{}, wire.CodeType, "digest"},
+		"RG-06 other algorithm":   {replaceFile("index.json", `{"schemaVersion":2,"manifests":[{"mediaType":"`+ociManifest+`","size":1,"digest":"md5:00"}]}`), wire.Source{}, wire.CodeType, "digest"},
+		"RG-05 index in an index": {nestedIndex, wire.Source{}, wire.CodeType, "index leads to"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			i := smallImage(t)
+			f := writeLayout(t, i, "v1")
+			if test.change != nil {
+				test.change(t, f.Name(), i)
+			}
+			test.source.Kind = wire.Layout
+			r := serveAll(t, wire.Request{Source: test.source}, f)
+			r.wantFailure(t, test.code, test.words)
+		})
+	}
+}
