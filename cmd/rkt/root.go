@@ -21,6 +21,7 @@ func verbs() []func(*environment) *cobra.Command {
 		newStopCommand,
 		newRmCommand,
 		newGCCommand,
+		newFsckCommand,
 		newCatManifestCommand,
 		newFetchCommand,
 		newImageCommand,
