@@ -46,10 +46,11 @@ func (l *Layers) prepare(ctx context.Context, s *state, d cas.Digest) (_ source,
 		return source{}, err
 	}
 	defer lock.Close()
-	if err := l.openDerived(ctx, store, d, &from); err != nil {
+	made, err := l.openDerived(ctx, store, d, &from)
+	if err != nil {
 		return source{}, err
 	}
-	return from, l.verifyOnce(ctx, s, d, from)
+	return from, l.verifyOnce(ctx, s, d, from, made)
 }
 
 // lockBlob locks the blob itself: a lock file for each layer would have to be
@@ -66,8 +67,9 @@ func lockBlob(ctx context.Context, blob *os.File) (*filelock.Lock, error) {
 	return lock, nil
 }
 
-// openDerived opens the derived data that the driver needs, made if missing.
-func (l *Layers) openDerived(ctx context.Context, store *cas.Store, d cas.Digest, from *source) error {
+// openDerived opens the derived data that the driver needs, and makes it, from a
+// tar that is verified then, if it is missing.
+func (l *Layers) openDerived(ctx context.Context, store *cas.Store, d cas.Digest, from *source) (made bool, err error) {
 	kind, open := kindIndex, &from.index
 	if l.choice.Driver == DriverDir {
 		kind, open = kindDir, &from.derived
@@ -75,18 +77,19 @@ func (l *Layers) openDerived(ctx context.Context, store *cas.Store, d cas.Digest
 	f, err := l.findDerived(store, kind, d)
 	if errors.Is(err, cas.ErrNotFound) {
 		if err := l.derive(ctx, store, kind, d); err != nil {
-			return err
+			return false, err
 		}
+		made = true
 		f, err = l.findDerived(store, kind, d)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	*open = f
 	if kind == kindDir {
 		from.root, err = safepath.OpenBeneath(f, treeDir, unix.O_DIRECTORY|unix.O_RDONLY, 0)
 	}
-	return err
+	return made, err
 }
 
 // findDerived opens derived data in the store we write to, where derived data
@@ -101,8 +104,9 @@ func (l *Layers) findDerived(store *cas.Store, kind string, d cas.Digest) (*os.F
 	return f, err
 }
 
-// verifyOnce verifies a layer unless that was done in this boot.
-func (l *Layers) verifyOnce(ctx context.Context, s *state, d cas.Digest, from source) error {
+// verifyOnce verifies a layer unless that was done in this boot, or just now
+// because it was derived.
+func (l *Layers) verifyOnce(ctx context.Context, s *state, d cas.Digest, from source, done bool) error {
 	print, err := fingerprint(from.files()...)
 	if err != nil {
 		return err
@@ -110,8 +114,10 @@ func (l *Layers) verifyOnce(ctx context.Context, s *state, d cas.Digest, from so
 	if s.verified(d, print) {
 		return nil
 	}
-	if err := from.verify(ctx, d); err != nil {
-		return err
+	if !done {
+		if err := from.verify(ctx, d); err != nil {
+			return err
+		}
 	}
 	if err := s.recordVerified(d, print); err != nil {
 		return fmt.Errorf("record verification: %w", err)
