@@ -58,26 +58,43 @@ func createNamespace(dir string) (*namespace, error) {
 	}
 	f.Close()
 
+	err = keepNewNamespace(dir, path, anyCPU)
+	// The kernel refuses to bind a namespace in one that is younger, by their
+	// numbers. Since Linux 6.18 each processor has its own supply of numbers: a
+	// new one is higher than ours for sure on the processor that ours is from.
+	for cpu := 0; errors.Is(err, unix.EINVAL) && cpu < maxCPU; cpu++ {
+		err = keepNewNamespace(dir, path, cpu)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make mount namespace for layers: %w", err)
+	}
+	return openNamespace(dir)
+}
+
+const (
+	anyCPU = -1
+	maxCPU = 1024 // of unix.CPUSet
+)
+
+// keepNewNamespace makes a namespace on the processor and binds it to path.
+func keepNewNamespace(dir, path string, cpu int) error {
 	made, keep, done := make(chan error), make(chan struct{}), make(chan struct{})
 	var tid int
 	go func() {
 		defer close(done)
 		onThread(func() {
 			tid = unix.Gettid()
-			made <- becomeEmptyNamespace(dir)
+			made <- becomeEmptyNamespace(dir, cpu)
 			<-keep
 		})
 	}()
-	err = <-made
+	err := <-made
 	if err == nil {
 		err = unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/mnt", tid), path, "", unix.MS_BIND, "")
 	}
 	close(keep)
 	<-done
-	if err != nil {
-		return nil, fmt.Errorf("make mount namespace for layers: %w", err)
-	}
-	return openNamespace(dir)
+	return err
 }
 
 // makePrivateMount binds dir to itself, privately: a namespace cannot be bound
@@ -101,8 +118,9 @@ func makePrivateMount(dir string) error {
 // becomeEmptyNamespace gives the calling thread a mount namespace of its own in
 // which there is nothing but a tmpfs: a copy of the host's mounts would keep
 // all of them busy. dir is any folder.
-func becomeEmptyNamespace(dir string) error {
+func becomeEmptyNamespace(dir string, cpu int) error {
 	steps := []func() error{
+		func() error { return stayOn(cpu) },
 		func() error { return unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS) },
 		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
 		func() error {
@@ -120,6 +138,16 @@ func becomeEmptyNamespace(dir string) error {
 		}
 	}
 	return nil
+}
+
+// stayOn binds the calling thread to a processor; EINVAL when it cannot be there.
+func stayOn(cpu int) error {
+	if cpu == anyCPU {
+		return nil
+	}
+	var set unix.CPUSet
+	set.Set(cpu)
+	return unix.SchedSetaffinity(0, &set)
 }
 
 // removeNamespace lets go of the namespace kept in dir, and with it of all that
