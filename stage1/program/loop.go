@@ -207,6 +207,11 @@ func allows(s *step, e syscall.Errno) bool {
 	return false
 }
 
+// maxAgain bounds the attempts at an openat2 that says EAGAIN: it cannot prove
+// that ".." stays below the root while anything on the host is renamed or
+// mounted. Somebody in the pod may do that for ever.
+const maxAgain = 1000
+
 // invoke makes the system call of a step, again when a signal interrupts it.
 //
 //go:norace
@@ -219,11 +224,12 @@ func invoke(m *machine, s *step) (r uintptr, e syscall.Errno) {
 			a[i] = m.results[s.from[i]-1]
 		}
 	}
-	for {
+	for again := 0; ; again++ {
 		r, _, e = syscall.RawSyscall6(s.nr, a[0], a[1], a[2], a[3], a[4], a[5])
-		if e != syscall.EINTR {
-			return r, e
+		if e == syscall.EINTR || e == syscall.EAGAIN && s.nr == unix.SYS_OPENAT2 && again < maxAgain {
+			continue
 		}
+		return r, e
 	}
 }
 

@@ -401,3 +401,35 @@ func TestGaps(t *testing.T) {
 		}
 	}
 }
+
+func TestOpenat2IsTriedAgainWhileSomebodyRenames(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir+"/a/b", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for from, to := dir+"/x", dir+"/y"; ; from, to = to, from {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = os.Mkdir(from, 0o755)
+				_ = os.Rename(from, to)
+			}
+		}
+	}()
+	p := &Program{}
+	root := p.Openat(Cwd(), dir, unix.O_PATH|unix.O_DIRECTORY)
+	for range 2000 {
+		fd := p.Openat2(root.Result(), "a/b/../b/../../a/../a/b", unix.O_PATH, 0, unix.RESOLVE_IN_ROOT)
+		p.Close(fd.Result())
+	}
+	_, err := start(t, p)
+	close(stop)
+	<-stopped
+	if err != nil {
+		t.Error(err)
+	}
+}
