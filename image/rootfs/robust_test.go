@@ -76,7 +76,7 @@ func TestBadLayersLeakNothing(t *testing.T) {
 	}
 	try()
 	fds, goroutines := open(), runtime.NumGoroutine()
-	for range 100 {
+	for range 20 {
 		try()
 	}
 	if got := open(); got > fds {
