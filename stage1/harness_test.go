@@ -56,7 +56,7 @@ const firstID = 1_900_000_000
 
 // testPod is a pod directory made by hand.
 type testPod struct {
-	t     *testing.T
+	t     testing.TB
 	pods  string // holds run, garbage
 	dir   string
 	pod   contract.Pod
@@ -68,7 +68,7 @@ type testPod struct {
 }
 
 // newPod makes a pod with one app for each of the commands, named a, b, ...
-func newPod(t *testing.T, commands ...[]string) *testPod {
+func newPod(t testing.TB, commands ...[]string) *testPod {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")

@@ -67,7 +67,6 @@ func TestSignals(t *testing.T) {
 		{"interrupt without handler", []string{"sleep", "1000"}, []unix.Signal{unix.SIGINT}, 130, 2},
 		{"hangup without handler", []string{"sleep", "1000"}, []unix.Signal{unix.SIGHUP}, 129, 1},
 		{"quit without handler", []string{"sleep", "1000"}, []unix.Signal{unix.SIGQUIT}, 131, 3},
-		{"realtime without handler", []string{"sleep", "1000"}, []unix.Signal{unix.Signal(40)}, 168, 40},
 		{"terminate without handler", []string{"sleep", "1000"}, []unix.Signal{unix.SIGTERM}, 143, 15},
 		{"ignored by all", []string{"sleep", "1000"}, []unix.Signal{unix.SIGWINCH, unix.SIGCONT, unix.SIGTERM}, 143, 15},
 		{"interrupt with handler", trap, []unix.Signal{unix.SIGINT}, 7, 0},

@@ -28,12 +28,14 @@ func run(args []string) int {
 	if len(args) == 0 {
 		return supervise.Fail(errors.New("no entrypoint given"))
 	}
-	// Whoever gets hold of this process from inside of a pod gets no way to
-	// write to its program.
-	if err := sealed.Ensure(); err != nil {
-		return supervise.Fail(err)
-	}
 	entry, args := args[0], args[1:]
+	if entry == contract.EntryRun || entry == contract.EntryEnter {
+		// Whoever gets hold of this process from inside of a pod gets no way to
+		// write to its program.
+		if err := sealed.Ensure(); err != nil {
+			return supervise.Fail(err)
+		}
+	}
 	switch entry {
 	case contract.EntryRun:
 		return supervise.Run(flavour)

@@ -20,6 +20,9 @@ func (Flavour) Sandbox(*contract.Pod, *contract.Host, []*contract.App) error { r
 // Close has nothing to give up.
 func (Flavour) Close() {}
 
+// Started has nothing to do.
+func (Flavour) Started() {}
+
 // ExplainSandbox is nil.
 func (Flavour) ExplainSandbox(*contract.Pod, *contract.Host, []*contract.App) *program.Program {
 	return nil
@@ -31,8 +34,12 @@ func (Flavour) Confines() bool { return false }
 
 // Start compiles the start of the app.
 func (Flavour) Start(t *supervise.Task) (*program.Program, func(), error) {
-	none := compile.Namespaces{User: compile.None, Net: compile.None, IPC: compile.None, UTS: compile.None, PID: compile.None}
-	return supervise.CompileStart(t, none, compile.Fly)
+	join := func() (compile.Namespaces, error) {
+		return compile.Namespaces{
+			User: compile.None, Net: compile.None, IPC: compile.None, UTS: compile.None, PID: compile.None,
+		}, nil
+	}
+	return supervise.CompileStart(t, compile.None, join, compile.Fly)
 }
 
 // Verify reads back the user and what the app's config.json takes from it.

@@ -62,7 +62,7 @@ func (e *entered) run() (code int, err error) {
 	}
 	defer unix.Close(process)
 
-	signals := watch()
+	signals, _ := watch()
 	if err := e.openStreams(); err != nil {
 		return 0, err
 	}
@@ -241,7 +241,7 @@ func (e *entered) verify(filtered bool) error {
 }
 
 // passSignals gives the process the signals that this one gets.
-func (e *entered) passSignals(signals chan os.Signal) {
+func (e *entered) passSignals(signals <-chan os.Signal) {
 	for sig := range signals {
 		switch sig := sig.(unix.Signal); {
 		case sig == unix.SIGCHLD, sig == unix.SIGPIPE:

@@ -58,32 +58,47 @@ func (n *Native) ExplainSandbox(pod *contract.Pod, host *contract.Host, apps []*
 	return p
 }
 
-// pretend fills in numbers of descriptors that a start might have.
-func (r *opened) pretend(t *Task) {
-	next := contract.LockFD
-	number := func(wanted bool) int {
+// Numbers of descriptors for programs that are only printed.
+const (
+	pretendNamespace = 10
+	pretendMount     = 20
+)
+
+// pretendNamespaces are those that a start of t would join.
+func pretendNamespaces(t *Task) Join {
+	number := func(n int, wanted bool) int {
 		if !wanted {
 			return none
 		}
-		next++
-		return next
+		return pretendNamespace + n
 	}
-	r.Namespaces = compile.Namespaces{
-		User: number(t.Pod.User == contract.Private),
-		Net:  number(t.Pod.Net.Mode != contract.NetHost),
-		IPC:  number(t.Pod.IPC == contract.Private),
-		UTS:  number(t.Pod.UTS == contract.Private),
-		PID:  number(t.App.PID == contract.PIDPod),
+	return func() (compile.Namespaces, error) {
+		return compile.Namespaces{
+			User: number(0, t.Pod.User == contract.Private),
+			Net:  number(1, t.Pod.Net.Mode != contract.NetHost),
+			IPC:  number(2, t.Pod.IPC == contract.Private),
+			UTS:  number(3, t.Pod.UTS == contract.Private),
+			PID:  number(4, t.App.PID == contract.PIDPod),
+		}, nil
+	}
+}
+
+// pretend fills in numbers of mounts that a start might have.
+func (r *opened) pretend(t *Task) {
+	next := pretendMount
+	number := func() int {
+		next++
+		return next - 1
 	}
 	for range t.App.Layers {
-		r.Layers = append(r.Layers, number(true))
+		r.Layers = append(r.Layers, number())
 	}
-	r.Upper = number(true)
+	r.Upper = number()
 	r.Binds = map[int]compile.Bind{}
 	for i, m := range t.Spec.Mounts {
 		if compile.IsBind(m) {
 			st, err := os.Stat(m.Source)
-			r.Binds[i] = compile.Bind{FD: number(true), Dir: err != nil || st.IsDir()}
+			r.Binds[i] = compile.Bind{FD: number(), Dir: err != nil || st.IsDir()}
 		}
 	}
 }

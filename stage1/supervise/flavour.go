@@ -17,10 +17,12 @@ import (
 // Flavour is what a stage1 does in its own way: everything else, from the lock
 // to the exit record, is the same for all.
 type Flavour interface {
-	// Sandbox makes what the apps of the pod share, before the first start. It is
-	// called once. Close gives it up, after the last app.
+	// Sandbox begins to make what the apps of the pod share. It is called once,
+	// before the first Start. Close gives it up, after the last app.
 	Sandbox(pod *contract.Pod, host *contract.Host, apps []*contract.App) error
 	Close()
+	// Started says that all apps have been started for the first time.
+	Started()
 	// ExplainSandbox is the program behind Sandbox, nil where there is nothing to
 	// make.
 	ExplainSandbox(pod *contract.Pod, host *contract.Host, apps []*contract.App) *program.Program
@@ -70,11 +72,14 @@ func (t *Task) Common() (compile.Common, error) {
 // capabilities and seccomp.
 type Native struct{ sandbox *sandbox }
 
-// Sandbox makes the namespaces of the pod.
+// Sandbox begins to make the namespaces of the pod.
 func (n *Native) Sandbox(pod *contract.Pod, host *contract.Host, apps []*contract.App) (err error) {
-	n.sandbox, err = makeSandbox(pod, host, sharesPID(apps))
+	n.sandbox, err = beginSandbox(pod, host, sharesPID(apps))
 	return err
 }
+
+// Started lets the process go in which the namespaces were made.
+func (n *Native) Started() { n.sandbox.dismiss() }
 
 // sharesPID says whether apps share a pid namespace of the pod.
 func sharesPID(apps []*contract.App) bool {
@@ -94,26 +99,32 @@ func (n *Native) Confines() bool { return true }
 // Start opens the layers, the writable layer and the sources of the mounts, all
 // with the pod's id map, and compiles the start.
 func (n *Native) Start(t *Task) (*program.Program, func(), error) {
-	ns := noNamespaces()
-	if n.sandbox != nil {
-		ns = n.sandbox.Namespaces
+	if t.Explain {
+		return CompileStart(t, none, pretendNamespaces(t), compile.Start)
 	}
-	if t.App.PID != contract.PIDPod {
-		ns.PID = none
+	join := func() (compile.Namespaces, error) {
+		ns, err := n.sandbox.namespaces()
+		if t.App.PID != contract.PIDPod {
+			ns.PID = none
+		}
+		return ns, err
 	}
-	return CompileStart(t, ns, compile.Start)
+	return CompileStart(t, n.sandbox.user, join, compile.Start)
 }
 
-// CompileStart opens what a start takes and hands it to one of the compilers of
-// package compile. The result is that of Flavour.Start.
-func CompileStart(t *Task, ns compile.Namespaces, compiler Compiler) (*program.Program, func(), error) {
+// CompileStart opens what a start takes, with the id map of userns, and hands it
+// to one of the compilers of package compile. It asks for the namespaces to join
+// last. The result is that of Flavour.Start.
+func CompileStart(t *Task, userns int, join Join, compiler Compiler) (*program.Program, func(), error) {
 	r := &opened{}
-	r.Namespaces = ns
 	var err error
 	if r.Common, err = t.Common(); err == nil && t.Explain {
 		r.pretend(t)
 	} else if err == nil {
-		err = r.open(t)
+		err = r.open(t, userns)
+	}
+	if err == nil {
+		r.Namespaces, err = join()
 	}
 	if err != nil {
 		r.close()
@@ -127,6 +138,9 @@ func CompileStart(t *Task, ns compile.Namespaces, compiler Compiler) (*program.P
 	return p, r.close, nil
 }
 
+// Join tells the namespaces that an app joins.
+type Join func() (compile.Namespaces, error)
+
 // Compiler is compile.Start or one like it.
 type Compiler func(*contract.App, *specs.Spec, *contract.Pod, *contract.Host, *compile.Resources) (*program.Program, error)
 
@@ -138,8 +152,7 @@ type opened struct {
 
 func (r *opened) close() { closeFDs(r.own) }
 
-func (r *opened) open(t *Task) (err error) {
-	userns := r.Namespaces.User
+func (r *opened) open(t *Task, userns int) (err error) {
 	var layers []contract.Mounted
 	for _, d := range t.App.Layers {
 		m, ok := t.Host.Layers[d]

@@ -3,8 +3,6 @@ package supervise
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,32 +28,12 @@ const (
 	killing           // SIGKILL has been sent
 )
 
-// watched are the signals that the supervisor takes. SIGPIPE is one of them only
-// because a closed stderr must not end it.
-func watch() chan os.Signal {
-	set := []os.Signal{
-		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM,
-		unix.SIGTERM, unix.SIGCHLD, unix.SIGCONT, unix.SIGWINCH, unix.SIGPIPE,
-	}
-	for rt := firstRealtime; rt <= lastRealtime; rt++ {
-		set = append(set, rt)
-	}
-	c := make(chan os.Signal, 64)
-	signal.Notify(c, set...)
-	return c
-}
-
-// The realtime signals that no C library keeps for itself.
-const (
-	firstRealtime = unix.Signal(34)
-	lastRealtime  = unix.Signal(64)
-)
-
 // loop serves until every app is over.
 func (s *supervisor) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 
+	<-s.taken // an end before that is found by the first reap
 	for s.reap(); !s.over(); s.reap() {
 		if due, ok := s.nextDue(); ok {
 			timer.Reset(time.Until(due))

@@ -31,7 +31,8 @@ type supervisor struct {
 	apps    []*app
 	stdin   *feeder
 
-	signals  chan os.Signal
+	signals  <-chan os.Signal
+	taken    <-chan struct{} // closed when all signals get to signals
 	requests chan request
 	control  *control
 
@@ -47,7 +48,8 @@ func Run(f Flavour) int {
 	if err := holdLock(); err != nil {
 		return Fail(err)
 	}
-	s := &supervisor{flavour: f, signals: watch(), requests: make(chan request), stdin: &feeder{}}
+	s := &supervisor{flavour: f, requests: make(chan request), stdin: &feeder{}}
+	s.signals, s.taken = watch()
 	if err := s.load(); err != nil {
 		return Fail(err)
 	}
@@ -157,6 +159,7 @@ func (s *supervisor) startAll() {
 		}
 		s.startOrEnd(a)
 	}
+	s.flavour.Started()
 	if s.phase >= stopping {
 		return
 	}
@@ -205,7 +208,30 @@ func (s *supervisor) warn(a *app, err error) {
 // complain writes an error as one line on stderr.
 func complain(err error) {
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
-	_, _ = os.Stderr.WriteString("stage1: " + text + "\n")
+	writeAll(2, []byte("stage1: "+text+"\n"))
+}
+
+// writeAll writes b to one of the caller's streams. A reader that is gone is
+// none of the pod's business: os.File would end the process.
+func writeAll(fd int, b []byte) {
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		if err == unix.EAGAIN {
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
+		}
+		if err != nil && err != unix.EINTR {
+			return
+		}
+		b = b[max(n, 0):]
+	}
+}
+
+// stream is one of the caller's streams as an io.Writer that never fails.
+type stream int
+
+func (s stream) Write(b []byte) (int, error) {
+	writeAll(int(s), b)
+	return len(b), nil
 }
 
 // Fail tells an error of an entrypoint on stderr and gives its exit code.

@@ -13,11 +13,17 @@ import (
 	"rkt/stage1/program"
 )
 
-// sandbox is what the apps of a pod share: its namespaces, kept alive by these
-// descriptors for as long as the supervisor lives.
+// sandbox is what the apps of a pod share: its namespaces, kept alive by their
+// descriptors for as long as the supervisor lives. They are made in a process of
+// their own, which goes on while the supervisor does other things.
 type sandbox struct {
-	compile.Namespaces
-	reaper *program.Child // pid 1 of the pod's pid namespace; nil = there is none
+	user   int // namespace, as soon as it has its id maps
+	joined compile.Namespaces
+	all    uint64 // which there are, as CLONE_NEW*
+
+	child  *program.Child // nil = not there any more
+	pinned bool           // joined is complete
+	keep   bool           // the child is pid 1 of the pod's pid namespace
 }
 
 // noNamespaces are those of an app that shares all with the host.
@@ -25,70 +31,101 @@ func noNamespaces() compile.Namespaces {
 	return compile.Namespaces{User: none, Net: none, IPC: none, UTS: none, PID: none}
 }
 
-// makeSandbox makes the namespaces of the pod. podPID says that apps share a pid
-// namespace. On an error nothing is left.
-func makeSandbox(pod *contract.Pod, host *contract.Host, podPID bool) (*sandbox, error) {
-	s := &sandbox{Namespaces: noNamespaces()}
+// beginSandbox begins to make the namespaces of the pod. podPID says that apps
+// share a pid namespace. On an error nothing is left.
+func beginSandbox(pod *contract.Pod, host *contract.Host, podPID bool) (*sandbox, error) {
+	s := &sandbox{user: none, joined: noNamespaces(), keep: podPID}
 	p, flags, all := compile.Sandbox(pod, host, podPID)
 	if all == 0 {
+		s.pinned = true
 		return s, nil
 	}
-	child, err := p.Start(program.Clone{Flags: flags})
-	if err != nil {
+	s.all = all
+	var err error
+	if s.child, err = p.Start(program.Clone{Flags: flags}); err != nil {
 		return nil, fmt.Errorf("make sandbox: %w", err)
 	}
-	if err := s.fill(child, all, host); err != nil {
-		child.Kill()
+	if flags&unix.CLONE_NEWUSER == 0 {
+		return s, nil
+	}
+	if err := s.mapUsers(host); err != nil {
 		s.close()
-		child.Close()
 		return nil, fmt.Errorf("make sandbox: %w", err)
 	}
-	if flags&unix.CLONE_NEWPID != 0 {
-		s.reaper = child
-		return s, nil
-	}
-	unix.Close(child.Pidfd)
-	child.Close()
 	return s, nil
 }
 
-// fill meets the child where it waits, and opens its namespaces.
-func (s *sandbox) fill(child *program.Child, flags uint64, host *contract.Host) error {
-	if flags&unix.CLONE_NEWUSER != 0 {
-		if err := child.Until(compile.WaitMaps); err != nil {
-			return err
-		}
-		if err := writeMaps(child.PID, host.IDs); err != nil {
-			return err
-		}
-		if err := child.Release(); err != nil {
-			return err
-		}
-	}
-	if err := child.Until(compile.WaitPinned); err != nil {
+// mapUsers gives the user namespace its id maps and lets the child go on.
+func (s *sandbox) mapUsers(host *contract.Host) error {
+	if err := s.child.Until(compile.WaitMaps); err != nil {
 		return err
 	}
+	if err := writeMaps(s.child.PID, host.IDs); err != nil {
+		return err
+	}
+	fd, err := openNamespace(s.child.PID, "user")
+	if err != nil {
+		return err
+	}
+	s.user = fd
+	return s.child.Release()
+}
+
+func openNamespace(pid int, name string) (int, error) {
+	fd, err := unix.Open(procPath(pid, "ns/"+name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return none, fmt.Errorf("open %s namespace: %w", name, err)
+	}
+	return fd, nil
+}
+
+// namespaces waits until the namespaces are complete and returns them.
+func (s *sandbox) namespaces() (compile.Namespaces, error) {
+	if s.pinned {
+		return s.joined, nil
+	}
+	if err := s.child.Until(compile.WaitPinned); err != nil {
+		return s.joined, fmt.Errorf("make sandbox: %w", err)
+	}
+	s.joined.User = s.user
 	for _, ns := range []struct {
 		flag uint64
 		name string
 		fd   *int
 	}{
-		{unix.CLONE_NEWUSER, "user", &s.User},
-		{unix.CLONE_NEWNET, "net", &s.Net},
-		{unix.CLONE_NEWIPC, "ipc", &s.IPC},
-		{unix.CLONE_NEWUTS, "uts", &s.UTS},
-		{unix.CLONE_NEWPID, "pid", &s.PID},
+		{unix.CLONE_NEWNET, "net", &s.joined.Net},
+		{unix.CLONE_NEWIPC, "ipc", &s.joined.IPC},
+		{unix.CLONE_NEWUTS, "uts", &s.joined.UTS},
+		{unix.CLONE_NEWPID, "pid", &s.joined.PID},
 	} {
-		if flags&ns.flag == 0 {
+		if s.all&ns.flag == 0 {
 			continue
 		}
-		fd, err := unix.Open(procPath(child.PID, "ns/"+ns.name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		fd, err := openNamespace(s.child.PID, ns.name)
 		if err != nil {
-			return fmt.Errorf("open %s namespace: %w", ns.name, err)
+			return s.joined, fmt.Errorf("make sandbox: %w", err)
 		}
 		*ns.fd = fd
 	}
-	return child.Release()
+	s.pinned = true
+	return s.joined, s.child.Release()
+}
+
+// dismiss ends the child, unless its pid namespace needs it.
+func (s *sandbox) dismiss() {
+	if !s.keep {
+		s.end()
+	}
+}
+
+func (s *sandbox) end() {
+	if s.child == nil {
+		return
+	}
+	s.child.Kill()
+	unix.Close(s.child.Pidfd)
+	s.child.Close()
+	s.child = nil
 }
 
 // writeMaps gives the user namespace of the process pid its id maps.
@@ -131,12 +168,7 @@ func outside(ids []contract.IDMap, id uint32) (uint32, bool) {
 
 // close gives up the namespaces; they end with the last process in them.
 func (s *sandbox) close() {
-	closeFDs([]int{s.User, s.Net, s.IPC, s.UTS, s.PID})
-	s.Namespaces = noNamespaces()
-	if s.reaper != nil {
-		s.reaper.Kill()
-		unix.Close(s.reaper.Pidfd)
-		s.reaper.Close()
-		s.reaper = nil
-	}
+	closeFDs([]int{s.user, s.joined.Net, s.joined.IPC, s.joined.UTS, s.joined.PID})
+	s.user, s.joined = none, noNamespaces()
+	s.end()
 }

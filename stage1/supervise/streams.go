@@ -99,7 +99,7 @@ func (s *streams) output(fd int, want contract.Stream, shared *int) (int, error)
 		if *shared >= 0 && sameFile(1, 2) {
 			return *shared, nil
 		}
-		*shared, err = s.relay(os.NewFile(uintptr(fd), streamNames[fd]))
+		*shared, err = s.relay(stream(fd))
 		return *shared, err
 	case contract.StreamNull:
 		return s.null()
@@ -161,7 +161,7 @@ func (s *streams) attach(master int, stdin *feeder) error {
 		return fmt.Errorf("use terminal of the app: %w", err)
 	}
 	s.master = master
-	s.relays = append(s.relays, newRelay(os.Stdout, os.NewFile(uintptr(master), "terminal")))
+	s.relays = append(s.relays, newRelay(stream(1), os.NewFile(uintptr(master), "terminal")))
 	if isTerminal(0) {
 		copySize(master, 0)
 		t, err := makeRaw(0)
