@@ -121,3 +121,40 @@ func TestEnteredProcessIsConfinedLikeTheApp(t *testing.T) {
 	r.wait()
 	r.checkClean()
 }
+
+func TestEnteredProcessGetsATerminalOfThePod(t *testing.T) {
+	r := newPod(t, []string{"sleep", "1000"}).start()
+	r.await(contract.ReadyFile)
+	change := func(req *contract.EnterRequest) { req.Terminal, req.UID = true, 7 }
+	code, out, stderr := r.entered(change, script("id -u", "busybox tty", "exit 4")...)
+	if code != 4 || out != "7\r\n/dev/pts/0\r\n" || stderr != "" {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, out, stderr)
+	}
+	r.must(r.cmd.Process.Signal(unix.SIGTERM))
+	r.wait()
+	r.checkClean()
+}
+
+// A process that has been entered is confined before it can be reached, and one
+// whose app ends meanwhile runs nowhere else.
+func TestEnterOfAnAppThatEnds(t *testing.T) {
+	p := newPod(t, script("sleep 0.3"))
+	r := p.start()
+	r.await(contract.ReadyFile)
+	for {
+		code, out, stderr := r.entered(nil, "readlink", "/proc/self/ns/mnt")
+		host, err := os.Readlink("/proc/self/ns/mnt")
+		r.must(err)
+		if code == 0 && (out == host+"\n" || out == "") {
+			t.Fatalf("the process ran in %q", out)
+		}
+		if code != 0 {
+			if code != contract.ExitFailure && code != 137 || code == contract.ExitFailure && stderr == "" {
+				t.Errorf("exit code %d, stderr %q", code, stderr)
+			}
+			break
+		}
+	}
+	r.wait()
+	r.checkClean()
+}
