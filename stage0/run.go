@@ -89,8 +89,10 @@ func (e *Env) lend(ctx context.Context, p *Prepared, o RunOptions, done *undo.St
 		return nil, fmt.Errorf("mount layers: %w", err)
 	}
 	host.RunDir = filepath.Join(e.RunDir, podsRunDir, uuid)
-	if err := safepath.PrivateDir(host.RunDir); err != nil {
-		return nil, fmt.Errorf("make run directory: %w", err)
+	for _, dir := range []string{filepath.Dir(host.RunDir), host.RunDir} {
+		if err := safepath.PrivateDir(dir); err != nil {
+			return nil, fmt.Errorf("make run directory: %w", err)
+		}
 	}
 	done.Add(func(context.Context) error { return os.Remove(host.RunDir) })
 	return host, writeEtc(p.Pod.Path(), &p.sandbox)

@@ -19,6 +19,9 @@ const (
 	stopMargin = 10 * time.Second
 	// killLimit bounds the death of processes that were sent SIGKILL.
 	killLimit = 10 * time.Second
+	// askLimit is what a supervisor gets to answer, and with force to end the
+	// pod, before it is taken for one that hangs.
+	askLimit = 3 * time.Second
 )
 
 // StopOptions are the options of Stop.
@@ -99,7 +102,7 @@ func askToStop(ctx context.Context, p *pod.Pod, o StopOptions) time.Duration {
 	limit := stopMargin
 	var args []string
 	if o.Force {
-		limit = killLimit
+		limit = askLimit
 		args = []string{"--force"}
 	}
 	c, err := p.Contract()
@@ -107,7 +110,7 @@ func askToStop(ctx context.Context, p *pod.Pod, o StopOptions) time.Duration {
 		if !o.Force {
 			limit += grace(p, c)
 		}
-		askCtx, cancel := context.WithTimeout(ctx, killLimit)
+		askCtx, cancel := context.WithTimeout(ctx, askLimit)
 		defer cancel()
 		err = entrypoint(askCtx, p, c, contract.EntryStop, args...)
 	}
