@@ -284,9 +284,9 @@ type running struct {
 func (p *testPod) start(prepare ...func(*exec.Cmd)) *running {
 	p.t.Helper()
 	p.write()
-	lock, err := os.Open(p.dir)
+	lock, err := os.OpenFile(filepath.Join(p.dir, contract.LockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	p.must(err)
-	p.must(unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB))
+	p.must(unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Len: 1}))
 	r := &running{testPod: p, cmd: p.entry("run"), done: make(chan error, 1)}
 	if p.pod.Stage1.Name == "fly" {
 		r.cmd = p.entry("fly", "run")

@@ -378,7 +378,7 @@ func TestOOM(t *testing.T) {
 func TestClosedStreams(t *testing.T) {
 	p := newPod(t, script("echo out; echo err >&2; exit 5"))
 	p.write()
-	cmd := exec.Command("/bin/sh", "-c", `exec 3<. && flock -x 3 && exec "$0" run <&- >&- 2>&-`, program)
+	cmd := exec.Command("/bin/sh", "-c", `exec 3<>lock && exec "$0" run <&- >&- 2>&-`, program)
 	cmd.Dir = p.dir
 	_ = cmd.Run()
 	if code := cmd.ProcessState.ExitCode(); code != 5 {

@@ -27,7 +27,7 @@ import (
 // those who wait for the end of the pod block with read locks. They hold it for
 // an instant after they were woken, so the owner may wait for that.
 const (
-	lockFile    = "lock"
+	lockFile    = contract.LockFile
 	ownerByte   = 0
 	collectByte = 1
 	waitByte    = 2

@@ -44,6 +44,9 @@ const (
 	GarbageDir = "garbage"
 	// VolumesDir holds the empty volumes, one folder each.
 	VolumesDir = "volumes"
+	// LockFile is the file whose first byte is locked (F_OFD_SETLK) while the pod
+	// is prepared, runs or is removed: LockFD.
+	LockFile = "lock"
 	// EtcDir holds the files that rkt makes for the pod: hosts, resolv.conf, hostname.
 	EtcDir = "etc"
 	// ManifestFile describes a stage1, in its own folder.

@@ -96,18 +96,19 @@ func holdLock() error {
 	if err := unix.CloseRange(contract.LockFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("keep files from apps: %w", err)
 	}
-	var lock, dir unix.Stat_t
+	var lock, file unix.Stat_t
 	if err := unix.Fstat(contract.LockFD, &lock); err != nil {
 		return fmt.Errorf("take over the lock of the pod: %w", err)
 	}
-	if err := unix.Stat(".", &dir); err != nil {
+	if err := unix.Lstat(contract.LockFile, &file); err != nil {
 		return fmt.Errorf("take over the lock of the pod: %w", err)
 	}
-	if lock.Dev != dir.Dev || lock.Ino != dir.Ino {
+	if lock.Dev != file.Dev || lock.Ino != file.Ino {
 		return errors.New("take over the lock of the pod: it is not that of the working directory")
 	}
-	// Nothing happens if this file description holds the lock already.
-	if err := unix.Flock(contract.LockFD, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	// Nothing happens if this open file holds the lock already.
+	owner := unix.Flock_t{Type: unix.F_WRLCK, Start: 0, Len: 1}
+	if err := unix.FcntlFlock(contract.LockFD, unix.F_OFD_SETLK, &owner); err != nil {
 		return fmt.Errorf("take over the lock of the pod: %w", err)
 	}
 	return nil
