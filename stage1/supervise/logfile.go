@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"rkt/stage1/contract"
 )
 
 // maxPart is the longest part of a line that the cri format writes as one
@@ -25,10 +23,9 @@ const (
 	formatCRI = "cri" // TIME STREAM F|P TEXT, as kubelet reads it
 )
 
-// logFile is a file on the host that takes the output of an app. It is renamed
-// to path.1 when it would grow beyond max; the older path.1 is lost. Both
-// streams of an app may share one: the owner is the loop of relays, one at a
-// time, guarded by the caller.
+// logFile is a file on the host that takes the output of an app. Before a write
+// that would make it larger than max it is renamed to path.1; the older path.1
+// is lost. A write is never split, and so a file is larger by at most one.
 type logFile struct {
 	path string
 	max  int64
@@ -133,6 +130,3 @@ func (w *criWriter) Write(b []byte) (int, error) {
 	}
 	return done, nil
 }
-
-// isLog says whether a stream leads to a file of the host.
-func isLog(s contract.Stream) bool { return s.Kind == contract.StreamFile }
