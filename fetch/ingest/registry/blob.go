@@ -54,7 +54,7 @@ func (b *blob) Read(p []byte) (int, error) {
 		switch {
 		case err == nil:
 			return 0, nil // p is empty
-		case errors.Is(err, io.EOF):
+		case err == io.EOF: // not one that a failure wraps
 			b.err = io.EOF
 		default:
 			b.disconnect()
@@ -92,7 +92,7 @@ func (b *blob) try(p []byte) (int, error) {
 		return n, nil
 	case err == nil:
 		return 0, nil
-	case !errors.Is(err, io.EOF):
+	case err != io.EOF:
 		return 0, broken(err)
 	case rest > 0 && b.conn.length >= 0:
 		return 0, broken(io.ErrUnexpectedEOF)
