@@ -82,6 +82,9 @@ func writeNew(path string, b []byte, mode uint32) (err error) {
 			err = e
 		}
 	}()
+	if err := unix.Fchmod(fd, mode); err != nil { // whatever the umask
+		return err
+	}
 	for len(b) > 0 {
 		n, err := unix.Write(fd, b)
 		if err == unix.EINTR {
