@@ -2,9 +2,6 @@ package program
 
 import (
 	"errors"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"os/signal"
 	"slices"
@@ -270,66 +267,6 @@ func TestForkGoesOnAsChildOfTheParent(t *testing.T) {
 	}
 }
 
-// shell starts an init above a shell with the script.
-func shell(t *testing.T, script string) *Child {
-	t.Helper()
-	p := &Program{}
-	p.Init()
-	p.Execve("/bin/sh", p.Strings([]string{"sh", "-c", script}, "argv"), p.Strings([]string{"PATH=/bin:/usr/bin"}, "envp"), "exec")
-	c, err := p.Start(Clone{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if executed, err := c.Done(); !executed || err != nil {
-		t.Fatalf("Done() = %v, %v", executed, err)
-	}
-	t.Cleanup(func() { unix.Close(c.Pidfd); c.Close() })
-	return c
-}
-
-func waitStatus(t *testing.T, c *Child) unix.WaitStatus {
-	t.Helper()
-	var ws unix.WaitStatus
-	if _, err := unix.Wait4(c.PID, &ws, 0, nil); err != nil {
-		t.Fatal(err)
-	}
-	return ws
-}
-
-func TestInitExitsAsItsChildDoes(t *testing.T) {
-	for _, test := range []struct {
-		script string
-		code   int
-	}{
-		{"exit 7", 7},
-		{"(sleep 0; exit 3) & wait; exit 0", 0},
-		{"kill -TERM $$", 128 + int(unix.SIGTERM)},
-	} {
-		if ws := waitStatus(t, shell(t, test.script)); !ws.Exited() || ws.ExitStatus() != test.code {
-			t.Errorf("%q: status %#x, want exit %d", test.script, ws, test.code)
-		}
-	}
-}
-
-func TestInitPassesSignalsOn(t *testing.T) {
-	ready := t.TempDir() + "/ready"
-	if err := unix.Mkfifo(ready, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := shell(t, "trap 'exit 9' USR1; : > "+ready+"; while :; do sleep 1; done")
-	f, err := os.Open(ready) // until the shell has set its trap
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	if err := unix.PidfdSendSignal(c.Pidfd, unix.SIGUSR1, nil, 0); err != nil {
-		t.Fatal(err)
-	}
-	if ws := waitStatus(t, c); !ws.Exited() || ws.ExitStatus() != 9 {
-		t.Errorf("status %#x, want exit 9", ws)
-	}
-}
-
 func TestPrinter(t *testing.T) {
 	p := &Program{}
 	fd := p.Openat2(p.FD(7, "root"), "etc/\"hosts\"", unix.O_PATH, 0, unix.RESOLVE_IN_ROOT).
@@ -347,42 +284,6 @@ func TestPrinter(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("program\n%slacks %q", got, want)
 		}
-	}
-}
-
-// TestNothingInTheChildGrowsAStack reads the source: between the clone and the
-// execve there is no runtime that could, so every function there must be nosplit,
-// which makes the linker prove that their frames fit.
-func TestNothingInTheChildGrowsAStack(t *testing.T) {
-	f, err := parser.ParseFile(token.NewFileSet(), "loop.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
-	checked := 0
-	for _, d := range f.Decls {
-		fn, ok := d.(*ast.FuncDecl)
-		if !ok || fn.Body == nil {
-			continue
-		}
-		checked++
-		if !slices.ContainsFunc(fn.Doc.List, func(c *ast.Comment) bool { return c.Text == "//go:nosplit" }) {
-			t.Errorf("%s is not nosplit", fn.Name.Name)
-		}
-		ast.Inspect(fn.Body, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.GoStmt, *ast.DeferStmt, *ast.FuncLit, *ast.CompositeLit, *ast.RangeStmt:
-				if r, ok := n.(*ast.RangeStmt); ok {
-					if _, isCall := r.X.(*ast.CallExpr); !isCall {
-						return true // over a slice or an array: nothing is called
-					}
-				}
-				t.Errorf("%s uses %T", fn.Name.Name, n)
-			}
-			return true
-		})
-	}
-	if checked < 10 {
-		t.Errorf("only %d functions found", checked)
 	}
 }
 
