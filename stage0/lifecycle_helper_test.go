@@ -2,7 +2,6 @@ package stage0
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -105,11 +104,11 @@ func playStop(force bool) error {
 	if err != nil {
 		return err
 	}
-	var o pod.Owner
-	if err := json.Unmarshal(b, &o); err != nil {
+	var pid int
+	if _, err := fmt.Sscan(string(b), &pid); err != nil {
 		return err
 	}
-	return unix.Kill(o.PID, unix.SIGTERM)
+	return unix.Kill(pid, unix.SIGTERM)
 }
 
 func writePod(p *pod.Pod, stage1 string) error {
@@ -154,15 +153,15 @@ func writeStarted(dir string, pid int) error {
 
 // host is a data directory and a run directory with a stub stage1.
 type host struct {
-	*testing.T
+	testing.TB
 	env    *Env
 	data   string
 	stage1 string
 }
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
-	h := &host{T: t, data: t.TempDir(), stage1: t.TempDir()}
+	h := &host{TB: t, data: t.TempDir(), stage1: t.TempDir()}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

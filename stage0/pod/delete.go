@@ -54,7 +54,7 @@ func (p *Pod) Delete() error {
 
 // empty removes everything in the pod directory.
 func (p *Pod) empty() error {
-	entries, err := readDir(p.folder)
+	entries, err := readDir(p.Folder())
 	if err != nil {
 		return err
 	}
@@ -62,12 +62,12 @@ func (p *Pod) empty() error {
 		if slices.Contains(lastFiles, e.Name()) {
 			continue
 		}
-		if err := safepath.RemoveAll(p.folder, e.Name()); err != nil {
+		if err := safepath.RemoveAll(p.Folder(), e.Name()); err != nil {
 			return err
 		}
 	}
 	for _, name := range lastFiles {
-		if err := safepath.RemoveAll(p.folder, name); err != nil {
+		if err := safepath.RemoveAll(p.Folder(), name); err != nil {
 			return err
 		}
 	}

@@ -105,7 +105,7 @@ func (d *Dir) create(name string) (_ *Pod, err error) {
 			p.discard()
 		}
 	}()
-	if err := p.folder.Chmod(0o700); err != nil { // whatever the umask
+	if err := unix.Fchmod(p.fd, 0o700); err != nil { // whatever the umask
 		return nil, fmt.Errorf("create pod: %w", err)
 	}
 	if err := p.Lock(); err != nil {
@@ -124,7 +124,7 @@ func (d *Dir) create(name string) (_ *Pod, err error) {
 func (p *Pod) discard() {
 	if p.held != Nobody {
 		p.ReleaseName()
-		unix.Unlinkat(int(p.folder.Fd()), lockFile, 0)
+		unix.Unlinkat(p.fd, lockFile, 0)
 		unix.Unlinkat(int(p.dir.root.Fd()), p.name(), unix.AT_REMOVEDIR)
 	}
 	p.Close()
@@ -177,12 +177,12 @@ func (d *Dir) complete() bool {
 
 // openPod opens the pod id at a place. A missing one is unix.ENOENT.
 func (d *Dir) openPod(place Place, id UUID) (*Pod, error) {
-	p := &Pod{dir: d, id: id, place: place}
-	fd, err := openBeneath(d.root, p.name(), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	p := &Pod{dir: d, id: id, place: place, lock: -1}
+	fd, err := openBeneath(int(d.root.Fd()), p.name(), unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open pod %s: %w", id, err)
 	}
-	p.folder = os.NewFile(uintptr(fd), filepath.Join(d.path, p.name()))
+	p.fd = fd
 	return p, nil
 }
 
@@ -258,7 +258,7 @@ func (d *Dir) withPrefix(word string) ([]UUID, error) {
 
 // names lists a folder below the folder of pods, sorted. A missing one is empty.
 func (d *Dir) names(folder string) ([]string, error) {
-	fd, err := openBeneath(d.root, folder, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	fd, err := openBeneath(int(d.root.Fd()), folder, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}

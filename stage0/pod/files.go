@@ -17,24 +17,38 @@ import (
 // Contract reads pod.json. The error of a missing one is fs.ErrNotExist, here
 // and in the other functions that read a file of the contract.
 func (p *Pod) Contract() (*contract.Pod, error) {
+	if p.contract != nil {
+		return p.contract, nil // written whole, never changed
+	}
 	b, err := p.Read(contract.PodFile)
 	if err != nil {
 		return nil, err
 	}
 	c, err := contract.ParsePod(b)
-	if err == nil && c.UUID != p.id.String() {
-		err = fmt.Errorf("%s is that of the pod %q", contract.PodFile, clip(c.UUID))
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	if c.UUID != p.id.String() {
+		return nil, fmt.Errorf("%s is that of the pod %q", contract.PodFile, clip(c.UUID))
+	}
+	p.contract = c
+	return c, nil
 }
 
 // Host reads host.json.
 func (p *Pod) Host() (*contract.Host, error) {
+	if p.host != nil {
+		return p.host, nil
+	}
 	b, err := p.Read(contract.HostFile)
 	if err != nil {
 		return nil, err
 	}
-	return contract.ParseHost(b)
+	h, err := contract.ParseHost(b)
+	if err == nil && p.place >= InRun { // before, another attempt may write it again
+		p.host = h
+	}
+	return h, err
 }
 
 // App reads the app.json of an app.
@@ -85,7 +99,7 @@ func (p *Pod) Ready() (*contract.Ready, error) {
 func (p *Pod) AppNames() ([]string, error) {
 	var names []string
 	if c, err := p.Contract(); err == nil {
-		names = c.Apps
+		names = slices.Clone(c.Apps)
 	}
 	found, err := p.appFolders()
 	if err != nil {
@@ -101,7 +115,7 @@ func (p *Pod) AppNames() ([]string, error) {
 
 // appFolders returns the names of the folders of apps, sorted.
 func (p *Pod) appFolders() ([]string, error) {
-	fd, err := openBeneath(p.folder, contract.AppsDir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	fd, err := openBeneath(p.fd, contract.AppsDir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
@@ -141,12 +155,12 @@ func (p *Pod) readApp(app, file string) ([]byte, error) {
 
 // Read reads a file of the contract by its path in the pod directory.
 func (p *Pod) Read(name string) ([]byte, error) {
-	fd, err := openBeneath(p.folder, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := openBeneath(p.fd, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: p.id.String() + "/" + name, Err: err}
 	}
 	defer unix.Close(fd)
-	b := make([]byte, 0, 2048) // most are smaller: one read and the end of the file
+	b := make([]byte, 0, 2048)
 	for {
 		n, err := unix.Read(fd, b[len(b):cap(b)])
 		switch {
@@ -154,8 +168,8 @@ func (p *Pod) Read(name string) ([]byte, error) {
 			continue
 		case err != nil:
 			return nil, &fs.PathError{Op: "read", Path: p.id.String() + "/" + name, Err: err}
-		case n == 0:
-			return b, nil
+		case n < cap(b)-len(b):
+			return b[:len(b)+n], nil // a file is read short at its end only
 		}
 		b = b[:len(b)+n]
 		if len(b) > contract.MaxFile {
@@ -177,8 +191,8 @@ func (p *Pod) Times(c *contract.Pod) Times {
 	var t Times
 	if c != nil {
 		t.Created = time.Unix(0, c.CreatedNanos)
-	} else if st, err := p.folder.Stat(); err == nil {
-		t.Created = st.ModTime()
+	} else if st, err := statTime(p.fd); err == nil {
+		t.Created = st
 	}
 	if p.place < InRun {
 		return t
@@ -187,6 +201,13 @@ func (p *Pod) Times(c *contract.Pod) Times {
 		t.Started = time.Unix(0, o.Nanos)
 	}
 	return t
+}
+
+// statTime returns when the open file fd was last modified.
+func statTime(fd int) (time.Time, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	return time.Unix(st.Mtim.Unix()), err
 }
 
 // Ended returns when a pod that is over has ended: the last exit of an app, or,
@@ -214,7 +235,7 @@ func (p *Pod) Ended() (time.Time, error) {
 		return last, nil
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(p.folder.Fd()), &st); err != nil {
+	if err := unix.Fstat(p.fd, &st); err != nil {
 		return last, fmt.Errorf("stat pod %s: %w", p.id, err)
 	}
 	return time.Unix(st.Ctim.Unix()), nil

@@ -3,8 +3,8 @@ package pod
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -46,32 +46,29 @@ const (
 // maxOwner bounds the text in the lock file.
 const maxOwner = 512
 
-// Owner is who locked a pod for running, as written into the lock file. It is a
-// hint for people and for stopping a supervisor that does not answer; whether
-// the pod is locked is known from the lock alone.
+// Owner is who locked a pod for running, as written into the lock file: a line
+// with pid, start ticks, time and boot id. It is a hint for people and for
+// stopping a supervisor that does not answer; whether the pod is locked is known
+// from the lock alone.
 type Owner = contract.Ready
 
 // openLock opens the lock file of the pod directory folder.
-func openLock(folder *os.File, flags int) (*os.File, error) {
-	fd, err := openBeneath(folder, lockFile, flags, 0o600)
+func openLock(folder, flags int) (int, error) {
+	// O_NONBLOCK: whatever else has got that name, do not hang on it.
+	fd, err := openBeneath(folder, lockFile, flags|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
+		return -1, fmt.Errorf("open lock: %w", err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		unix.Close(fd)
-		return nil, errors.New("open lock: not a regular file")
-	}
-	return os.NewFile(uintptr(fd), lockFile), nil
+	return fd, nil
 }
 
-// takeLock makes f the owner of the lock or returns ErrLocked.
-func takeLock(f *os.File, as Holder) error {
+// takeLock makes the open file fd the owner of the lock or returns ErrLocked.
+func takeLock(fd int, as Holder) error {
 	l := unix.Flock_t{Type: unix.F_WRLCK, Start: ownerByte, Len: 1}
 	if as == Collector {
 		l.Len = collectByte + 1
 	}
-	err := fcntlLock(f, unix.F_OFD_SETLK, &l)
+	err := fcntlLock(fd, unix.F_OFD_SETLK, &l)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		return ErrLocked
 	}
@@ -79,16 +76,16 @@ func takeLock(f *os.File, as Holder) error {
 		return fmt.Errorf("lock: %w", err)
 	}
 	l = unix.Flock_t{Type: unix.F_WRLCK, Start: waitByte, Len: 1}
-	if err := fcntlLock(f, unix.F_OFD_SETLKW, &l); err != nil {
+	if err := fcntlLock(fd, unix.F_OFD_SETLKW, &l); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
 	return nil
 }
 
 // awaitLock blocks until nobody owns the lock.
-func awaitLock(f *os.File) error {
+func awaitLock(fd int) error {
 	l := unix.Flock_t{Type: unix.F_RDLCK, Start: waitByte, Len: 1}
-	return fcntlLock(f, unix.F_OFD_SETLKW, &l)
+	return fcntlLock(fd, unix.F_OFD_SETLKW, &l)
 }
 
 // holderOf reports which other open file than fd owns the lock.
@@ -106,9 +103,9 @@ func holderOf(fd int) (Holder, error) {
 	return Runner, nil
 }
 
-func fcntlLock(f *os.File, cmd int, l *unix.Flock_t) error {
+func fcntlLock(fd, cmd int, l *unix.Flock_t) error {
 	for {
-		if err := unix.FcntlFlock(f.Fd(), cmd, l); !errors.Is(err, unix.EINTR) {
+		if err := unix.FcntlFlock(uintptr(fd), cmd, l); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
@@ -116,21 +113,28 @@ func fcntlLock(f *os.File, cmd int, l *unix.Flock_t) error {
 
 // writeOwner records this process in the lock file. A full disk does not
 // matter: the record is a hint.
-func writeOwner(f *os.File, self Owner) {
-	b := fmt.Appendf(nil, `{"pid":%d,"startTicks":%d,"bootID":%q,"nanos":%d}`+"\n",
-		self.PID, self.StartTicks, self.BootID, self.Nanos)
-	if f.Truncate(0) == nil {
-		f.WriteAt(b, 0)
+func writeOwner(fd int, self Owner) {
+	text := fmt.Appendf(nil, "%d %d %d %s\n", self.PID, self.StartTicks, self.Nanos, self.BootID)
+	if unix.Ftruncate(fd, 0) == nil {
+		_, _ = unix.Pwrite(fd, text, 0)
 	}
 }
 
 // readOwner reads the record of the owner; ok is false when there is none.
-func readOwner(f *os.File) (o Owner, ok bool) {
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxOwner))
-	if err != nil || len(b) == 0 || contract.Decode(b, &o) != nil {
-		return Owner{}, false
+func readOwner(fd int) (o Owner, ok bool) {
+	b := make([]byte, maxOwner)
+	n, err := unix.Pread(fd, b, 0)
+	if err != nil || n == 0 || b[n-1] != '\n' {
+		return o, false
 	}
-	return o, o.PID > 0
+	fields := strings.Fields(string(b[:n]))
+	if len(fields) != 4 {
+		return o, false
+	}
+	pid, err1 := strconv.Atoi(fields[0])
+	ticks, err2 := strconv.ParseUint(fields[1], 10, 64)
+	nanos, err3 := strconv.ParseInt(fields[2], 10, 64)
+	return Owner{PID: pid, StartTicks: ticks, Nanos: nanos, BootID: fields[3]}, errors.Join(err1, err2, err3) == nil && pid > 0
 }
 
 // ReserveLockFD makes sure that contract.LockFD is not taken by something that
@@ -159,7 +163,7 @@ func (p *Pod) PassLock() error {
 	if p.held != Runner {
 		return fmt.Errorf("internal error: pod %s is not locked", p.id)
 	}
-	if err := unix.Dup3(int(p.lock.Fd()), contract.LockFD, 0); err != nil {
+	if err := unix.Dup3(p.lock, contract.LockFD, 0); err != nil {
 		return fmt.Errorf("pass the lock of pod %s: %w", p.id, err)
 	}
 	return nil

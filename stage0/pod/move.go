@@ -39,7 +39,7 @@ func (p *Pod) ToPrepared(sync bool) error {
 	if !sync {
 		return p.move(InPrepared)
 	}
-	if err := syncTree(p.folder); err != nil {
+	if err := syncTree(p.Folder()); err != nil {
 		return fmt.Errorf("sync pod %s: %w", p.id, err)
 	}
 	if err := p.move(InPrepared); err != nil {
@@ -91,7 +91,7 @@ func (p *Pod) ToGarbage() error {
 
 // sync makes the entries of a folder below the folder of pods durable.
 func (d *Dir) sync(folder string) error {
-	fd, err := openBeneath(d.root, folder, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	fd, err := openBeneath(int(d.root.Fd()), folder, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func syncTree(folder *os.File) error {
 		if !e.IsDir() && !e.Type().IsRegular() {
 			continue
 		}
-		fd, err := openBeneath(folder, e.Name(), unix.O_RDONLY, 0)
+		fd, err := openBeneath(int(folder.Fd()), e.Name(), unix.O_RDONLY, 0)
 		if err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func (d *Dir) claimName(name string, id UUID) error {
 		}
 		unix.Unlinkat(int(folder.Fd()), claimFile(name, holder), 0)
 	}
-	fd, err := openBeneath(folder, claimFile(name, id), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	fd, err := openBeneath(int(folder.Fd()), claimFile(name, id), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("claim name %q: %w", name, err)
 	}
@@ -85,7 +85,7 @@ func (d *Dir) claimName(name string, id UUID) error {
 // lockNames opens the folder of claims and locks it for a change. Closing it
 // unlocks it.
 func (d *Dir) lockNames() (*os.File, error) {
-	fd, err := openBeneath(d.root, namesDir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	fd, err := openBeneath(int(d.root.Fd()), namesDir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open folder of pod names: %w", err)
 	}

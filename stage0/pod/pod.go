@@ -20,6 +20,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"rkt/stage1/contract"
 )
 
 // Errors that callers act on.
@@ -53,9 +55,13 @@ type Pod struct {
 	dir    *Dir
 	id     UUID
 	place  Place
-	folder *os.File
-	lock   *os.File // nil until somebody needs it
+	fd     int      // the directory
+	folder *os.File // the same, once somebody asked for it
+	lock   int      // the lock file, -1 = not opened
 	held   Holder   // as what this Pod owns the lock
+	// What was read of files that do not change any more.
+	contract *contract.Pod
+	host     *contract.Host
 }
 
 // UUID returns the identity of the pod.
@@ -69,18 +75,30 @@ func (p *Pod) Place() Place { return p.place }
 func (p *Pod) Path() string { return filepath.Join(p.dir.path, p.name()) }
 
 // Folder returns the open directory, which belongs to the Pod.
-func (p *Pod) Folder() *os.File { return p.folder }
+func (p *Pod) Folder() *os.File {
+	if p.folder == nil {
+		p.folder = os.NewFile(uintptr(p.fd), p.Path())
+	}
+	return p.folder
+}
 
 // name is the path of the directory below the folder of all pods.
 func (p *Pod) name() string { return p.place.String() + "/" + p.id.String() }
 
 // Close releases the directory and the lock, if this Pod owns it.
 func (p *Pod) Close() error {
-	if p.lock != nil {
-		p.lock.Close()
-		p.lock, p.held = nil, Nobody
+	p.closeLock()
+	if p.folder != nil {
+		return p.folder.Close()
 	}
-	return p.folder.Close()
+	return unix.Close(p.fd)
+}
+
+func (p *Pod) closeLock() {
+	if p.lock >= 0 {
+		unix.Close(p.lock)
+	}
+	p.lock, p.held = -1, Nobody
 }
 
 // Lock makes this Pod the owner of the lock in order to run it, without waiting.
@@ -99,24 +117,21 @@ func (p *Pod) lockAs(as Holder) error {
 	}
 	// Made anew in a damaged pod that has none, so that two who repair or remove
 	// it are not in each other's way.
-	f, err := openLock(p.folder, unix.O_RDWR|unix.O_CREAT)
+	fd, err := openLock(p.fd, unix.O_RDWR|unix.O_CREAT)
 	if err != nil {
 		if p.vanished() {
 			return fmt.Errorf("pod %s: %w", p.id, ErrNotFound)
 		}
 		return fmt.Errorf("pod %s: %w", p.id, err)
 	}
-	if err := takeLock(f, as); err != nil {
-		f.Close()
+	if err := takeLock(fd, as); err != nil {
+		unix.Close(fd)
 		return fmt.Errorf("pod %s: %w", p.id, err)
 	}
-	if p.lock != nil {
-		p.lock.Close()
-	}
-	p.lock, p.held = f, as
+	p.closeLock()
+	p.lock, p.held = fd, as
 	if err := p.locate(); err != nil {
-		p.lock, p.held = nil, Nobody
-		f.Close()
+		p.closeLock()
 		return err
 	}
 	return nil
@@ -125,8 +140,7 @@ func (p *Pod) lockAs(as Holder) error {
 // Unlock gives up the lock. It does nothing when this Pod does not own it.
 func (p *Pod) Unlock() {
 	if p.held != Nobody {
-		p.lock.Close()
-		p.lock, p.held = nil, Nobody
+		p.closeLock()
 	}
 }
 
@@ -136,32 +150,45 @@ func (p *Pod) Holder() (Holder, error) {
 	if p.held != Nobody {
 		return p.held, nil
 	}
-	fd, err := openBeneath(p.folder, lockFile, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	err := p.openLockToRead()
 	if errors.Is(err, unix.ENOENT) {
 		return Nobody, nil // an embryo, or the remains of a pod
 	}
 	if err != nil {
-		return Nobody, fmt.Errorf("pod %s: open lock: %w", p.id, err)
+		return Nobody, err
 	}
-	defer unix.Close(fd)
-	return holderOf(fd)
+	return holderOf(p.lock)
+}
+
+// openLockToRead opens the lock file, once.
+func (p *Pod) openLockToRead() error {
+	if p.lock >= 0 {
+		return nil
+	}
+	fd, err := openLock(p.fd, unix.O_RDONLY)
+	if err != nil {
+		return fmt.Errorf("pod %s: %w", p.id, err)
+	}
+	p.lock = fd
+	return nil
 }
 
 // Owner returns who locked the pod for running, if that is known.
 func (p *Pod) Owner() (Owner, bool) {
-	f, err := openLock(p.folder, unix.O_RDONLY)
-	if err != nil {
+	if p.openLockToRead() != nil {
 		return Owner{}, false
 	}
-	defer f.Close()
-	return readOwner(f)
+	return readOwner(p.lock)
 }
 
 // State computes what the pod is doing now. A pod that was removed while it was
 // looked at is ErrNotFound.
 func (p *Pod) State() (State, error) {
 	for {
-		holder, err := p.Holder()
+		holder, err := Nobody, error(nil)
+		if p.place != InEmbryo && p.place != InPrepared { // where it does not matter
+			holder, err = p.Holder()
+		}
 		if err != nil {
 			return "", err
 		}
@@ -184,7 +211,7 @@ func (p *Pod) State() (State, error) {
 // locate finds the place where the open directory is now.
 func (p *Pod) locate() error {
 	var mine, there unix.Stat_t
-	if err := unix.Fstat(int(p.folder.Fd()), &mine); err != nil {
+	if err := unix.Fstat(p.fd, &mine); err != nil {
 		return fmt.Errorf("stat pod %s: %w", p.id, err)
 	}
 	for place := p.place; place < places; place++ {
@@ -205,7 +232,7 @@ func (p *Pod) locate() error {
 func (p *Pod) vanished() bool { return errors.Is(p.locate(), ErrNotFound) }
 
 // openBeneath opens name below folder without following any symbolic link.
-func openBeneath(folder *os.File, name string, flags int, mode uint64) (int, error) {
+func openBeneath(folder int, name string, flags int, mode uint64) (int, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags) | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
@@ -214,7 +241,7 @@ func openBeneath(folder *os.File, name string, flags int, mode uint64) (int, err
 		how.Mode = mode
 	}
 	for {
-		fd, err := unix.Openat2(int(folder.Fd()), name, &how)
+		fd, err := unix.Openat2(folder, name, &how)
 		if err != unix.EINTR && err != unix.EAGAIN {
 			return fd, err
 		}

@@ -122,11 +122,12 @@ func (p *Pod) Alive() (bool, error) {
 // startedProcesses opens the processes of the start records that are alive. The
 // caller closes them.
 func (p *Pod) startedProcesses() ([]process, error) {
-	names, err := p.appFolders()
-	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+	var names []string
+	if c, err := p.Contract(); err == nil {
+		names = c.Apps
+	} else if names, err = p.appFolders(); errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil, nil // damaged: the cgroups tell
-	}
-	if err != nil {
+	} else if err != nil {
 		return nil, err
 	}
 	var alive []process

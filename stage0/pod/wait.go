@@ -81,7 +81,7 @@ func (p *Pod) watch(events uint32) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("watch pod %s: %w", p.id, err)
 	}
-	path := fmt.Sprintf("/proc/self/fd/%d", p.folder.Fd())
+	path := fmt.Sprintf("/proc/self/fd/%d", p.fd)
 	if _, err := unix.InotifyAddWatch(fd, path, events); err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("watch pod %s: %w", p.id, err)
@@ -91,7 +91,7 @@ func (p *Pod) watch(events uint32) (int, error) {
 
 // AwaitUnlock blocks until nobody owns the lock, or ctx ends.
 func (p *Pod) AwaitUnlock(ctx context.Context) error {
-	f, err := openLock(p.folder, unix.O_RDONLY)
+	fd, err := openLock(p.fd, unix.O_RDONLY)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
@@ -100,8 +100,8 @@ func (p *Pod) AwaitUnlock(ctx context.Context) error {
 	}
 	unlocked := make(chan error, 1)
 	go func() {
-		defer f.Close() // gives back the read lock at once
-		unlocked <- awaitLock(f)
+		defer unix.Close(fd) // gives back the read lock at once
+		unlocked <- awaitLock(fd)
 	}()
 	select {
 	case err := <-unlocked:
