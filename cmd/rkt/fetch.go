@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -76,8 +75,11 @@ func fetchImages(ctx context.Context, env *environment, o fetchOptions, refs []s
 		if err != nil {
 			return reportEvent(env, o, ref, err)
 		}
-		if o.format == "" {
-			fmt.Fprintln(env.stdout, img.ID)
+		if o.format != "" {
+			continue
+		}
+		if _, err := fmt.Fprintln(env.stdout, img.ID); err != nil {
+			return fmt.Errorf("print image ID: %w", err)
 		}
 	}
 	return nil
@@ -93,8 +95,6 @@ func reportEvent(env *environment, o fetchOptions, ref string, failure error) er
 	if errors.As(failure, &h) {
 		line.Hint = h.Hint()
 	}
-	if err := json.NewEncoder(env.stdout).Encode(line); err != nil {
-		return errors.Join(failure, err)
-	}
+	writeEvent(env.stdout, line)
 	return failure
 }

@@ -72,7 +72,7 @@ func imageCat(env *environment, kind catKind, text string, pretty bool) error {
 func writeDocument(w io.Writer, data []byte, pretty, terminal bool) error {
 	if pretty {
 		var out bytes.Buffer
-		if err := json.Indent(&out, data, "", "  "); err != nil {
+		if err := json.Indent(&out, bytes.TrimSpace(data), "", "  "); err != nil {
 			return fmt.Errorf("indent: %w", err)
 		}
 		out.WriteByte('\n')

@@ -249,12 +249,15 @@ type jsonProgress struct{ out io.Writer }
 
 func (p *jsonProgress) settle() {}
 
-func (p *jsonProgress) show(e fetch.Event) {
-	data, err := json.Marshal(jsonEvent(e))
+func (p *jsonProgress) show(e fetch.Event) { writeEvent(p.out, jsonEvent(e)) }
+
+// writeEvent writes one line. Nobody can be told when that fails.
+func writeEvent(out io.Writer, line eventLine) {
+	data, err := json.Marshal(line)
 	if err != nil {
-		return // strings and numbers only: it does not happen
+		return // it has strings and numbers only
 	}
-	p.out.Write(append(data, '\n'))
+	_, _ = out.Write(append(visibleJSON(data), '\n'))
 }
 
 // eventLine is the form of all events; each kind fills what it has.
