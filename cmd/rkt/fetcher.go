@@ -76,14 +76,14 @@ func isTerminal(stream any) bool {
 // ask asks whether an image that no rule is about may be used.
 func ask(ctx context.Context, in io.Reader, out io.Writer, q fetch.Question) (fetch.Answer, error) {
 	name := escape.Text(q.Name)
-	fmt.Fprintf(out, `rkt: %s
+	fmt.Fprintf(out, `rkt: image %s: %s
 rkt: %s is %s, unsigned
 rkt: use it?
        d  this digest
        r  everything in the repository %s
        h  everything of the registry %s
        n  no
-`, escape.Text(q.Reason), escape.Text(q.Reference), q.Manifest, name, escape.Text(q.Registry))
+`, name, escape.Text(q.Reason), escape.Text(q.Reference), q.Manifest, name, escape.Text(q.Registry))
 	for {
 		fmt.Fprint(out, "rkt: d, r, h or n [n]: ")
 		line, err := readLine(ctx, in)
