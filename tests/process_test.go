@@ -43,7 +43,8 @@ func (l *lockedBuffer) String() string {
 func (h *host) start(args ...string) *process {
 	h.t.Helper()
 	cmd := h.command(h.t.Context(), args...)
-	cmd.WaitDelay = patience
+	// An orphan keeps the pipes open after the process that was rkt is dead.
+	cmd.WaitDelay = 2 * time.Second
 	out, in := io.Pipe()
 	p := &process{t: h.t, cmd: cmd, stdout: bufio.NewReaderSize(out, 1<<20), stderr: &lockedBuffer{}, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = in, p.stderr

@@ -122,7 +122,7 @@ func TestRootsEqualWhatUmociUnpacks(t *testing.T) {
 				}
 				p := h.start("run", "--name=root", "--private-users=no", ref, "--exec=/bin/busybox", "--", "sh", "-c", "echo ready; exec sleep 1000")
 				p.line()
-				got := tree(t, fmt.Sprintf("/proc/%d/root", h.appPID("root")))
+				got := tree(t, fmt.Sprintf("/proc/%d/root/.", h.appPID("root")))
 				compare(t, got, want)
 				p.stop()
 			})
