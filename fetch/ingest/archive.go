@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -42,7 +43,9 @@ type archive struct {
 // member is a file of an archive.
 type member struct {
 	offset, size int64
-	spooled      string // its name in the spool
+
+	mu      sync.Mutex
+	spooled string // its name in the spool, "" once it was given away
 }
 
 // openArchive reads what is in the archive, which may be a pipe.
@@ -219,6 +222,11 @@ func (a *archive) open(path string) (*content, error) {
 	if a.tar != nil {
 		return &content{Reader: io.NewSectionReader(a.tar, m.offset, m.size), Closer: io.NopCloser(nil), size: m.size}, nil
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.spooled == "" {
+		return nil, fault.New(wire.CodeDigest, "%.200q of the archive is more than one layer", path)
+	}
 	f, err := a.out.open(m.spooled)
 	if err != nil {
 		return nil, err
@@ -230,8 +238,13 @@ func (a *archive) open(path string) (*content, error) {
 // name there.
 func (a *archive) adopt(path string, size int64, name string) error {
 	m := a.find(path)
-	if m == nil || m.spooled == "" || m.size != size {
-		return fault.New(wire.CodeDigest, "the archive has no %.200q of %d bytes any more", path, size)
+	if m == nil || m.size != size {
+		return fault.New(wire.CodeDigest, "the archive has no %.200q of %d bytes", path, size)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.spooled == "" {
+		return fault.New(wire.CodeDigest, "%.200q of the archive is more than one layer", path)
 	}
 	from := m.spooled
 	m.spooled = "" // it is not ours to remove any more
