@@ -38,8 +38,13 @@ func main() {
 
 // open takes the files that it was started with.
 func open() (files ingest.Files, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("it is started by rkt, not by hand: %w", err)
+		}
+	}()
 	if files.Spool, err = inherited(wire.SpoolFD, "spool"); err != nil {
-		return files, fmt.Errorf("it is started by rkt, not by hand: %w", err)
+		return files, err
 	}
 	report, err := inherited(wire.ReportFD, "report")
 	if err != nil {
