@@ -178,6 +178,7 @@ func (f *Fetcher) bring(ctx context.Context, ref image.Ref) (_ *image.Image, err
 			err = fmt.Errorf("remove spool: %w", closeErr)
 		}
 	}()
+	f.sweepLocks()
 	f.emit(Started{Reference: ref.String()})
 	t := &transfer{f: f, ref: ref, source: source, in: in}
 	return t.run(ctx)

@@ -482,6 +482,26 @@ func (b *bench) gate(path string) (open func()) {
 	return func() { f.Close() }
 }
 
+func TestLocksOfKilledFetchesAreRemoved(t *testing.T) {
+	b := newBench(t)
+	dir := filepath.Join(b.root, "data", "fetching")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"layer-" + cas.Of([]byte("x")).Hex(), "held"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("1"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := b.gate(filepath.Join(dir, "held"))
+	defer open()
+	b.must(b.local("good"), PullNew)
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "held" {
+		t.Errorf("locks: %v, %v", entries, err)
+	}
+}
+
 func TestCommonLayersComeOnce(t *testing.T) {
 	b := newBench(t)
 	b.rule("r.example", trust.Accept)

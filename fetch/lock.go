@@ -75,7 +75,7 @@ func releaseAll(locks map[cas.Digest]*lock) {
 // lock takes the lock of that name. When another one holds it, wait is called
 // once with its pid (0 = unknown).
 func (f *Fetcher) lock(ctx context.Context, name string, wait func(pid int)) (*lock, error) {
-	dir := filepath.Join(filepath.Dir(f.o.Store.CAS().Dir()), "fetching")
+	dir := f.lockDir()
 	if err := safepath.PrivateDir(dir); err != nil {
 		return nil, fmt.Errorf("make folder of locks: %w", err)
 	}
@@ -111,6 +111,31 @@ func openLock(path string) (*filelock.Lock, error) {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
 	return filelock.New(f), nil
+}
+
+// sweepLocks removes the files of locks whose holders were killed. One that is
+// held, or was taken anew meanwhile, stays.
+func (f *Fetcher) sweepLocks() {
+	dir := f.lockDir()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // they are in nobody's way
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		file, err := filelock.Open(path)
+		if err != nil {
+			continue
+		}
+		if file.TryExclusive() == nil && isNamed(file.File(), path) {
+			_ = os.Remove(path)
+		}
+		file.Close()
+	}
+}
+
+func (f *Fetcher) lockDir() string {
+	return filepath.Join(filepath.Dir(f.o.Store.CAS().Dir()), "fetching")
 }
 
 // isNamed reports whether path still names the open file.
