@@ -151,7 +151,7 @@ func parseDocument(b []byte) (*document, error) {
 		// One that different readers take for different images.
 		return nil, malformed("it is both an index and a manifest")
 	case doc.Manifests == nil && (doc.Layers == nil || doc.Config == nil):
-		return nil, malformed("it is neither an index nor an image manifest")
+		return nil, malformed("it is neither an index nor an image manifest, but %.100q", doc.MediaType)
 	}
 	return doc, nil
 }

@@ -105,6 +105,16 @@ func openReadOnly(dir string) (*folder, error) {
 	return &folder{dir, blobs}, err
 }
 
+// CheckVersion refuses the data folder dir with ErrNewerVersion when a newer rkt
+// made it. It is for those who look at its pods without opening the store. A
+// folder that has no version yet is fine.
+func CheckVersion(dir string) error {
+	if err := checkVersion(dir); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // checkVersion reads the version of a data folder. Version 1 is the first: what
 // is older does not exist, what is newer is not for us to touch.
 func checkVersion(dir string) error {

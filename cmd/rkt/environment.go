@@ -41,6 +41,7 @@ type environment struct {
 	localConfig  string
 	insecure     insecureOptions
 	driver       string
+	readOnly     []string
 
 	ready  bool
 	store  *image.Store
@@ -63,6 +64,7 @@ func (e *environment) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&e.systemConfig, "system-config", defaultSystemConfig, "folder of the vendor's configuration")
 	fs.StringVar(&e.localConfig, "local-config", defaultLocalConfig, "folder of the local configuration")
 	fs.StringVar(&e.driver, "driver", "", "how layers are mounted: erofs, erofs-loop or dir; default is what the store can do")
+	fs.StringArrayVar(&e.readOnly, "read-only-store", nil, "further data folder whose images can be run; may be given several times")
 	fs.Var(&e.insecure, "insecure-options", "comma-separated security features to do without: image, http, tls")
 }
 
@@ -102,13 +104,14 @@ func (e *environment) images() (*image.Store, error) {
 	return store, nil
 }
 
-// readOnlyStores are the stores that the vendor brings along, if there are any.
+// readOnlyStores are those the user named, and the one that the vendor brings
+// along, if there is one.
 func (e *environment) readOnlyStores() []string {
 	dir := filepath.Join(e.systemConfig, "store")
 	if _, err := os.Lstat(dir); err != nil {
-		return nil
+		return e.readOnly
 	}
-	return []string{dir}
+	return append(e.readOnly, dir)
 }
 
 // layers opens the layers of the image store, once.
@@ -141,6 +144,9 @@ func (e *environment) pods() (*pod.Dir, error) {
 	}
 	if err := e.setUp(); err != nil {
 		return nil, err
+	}
+	if err := image.CheckVersion(e.dataDir); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", e.dataDir, err)
 	}
 	dir, err := pod.Open(e.dataDir)
 	if err != nil {

@@ -165,6 +165,14 @@ func (r *opened) open(t *Task, userns int) (err error) {
 		return err
 	}
 	r.own = append(r.own, r.Layers...)
+	if t.App.Volatile {
+		// What the kernel keeps there says that a volatile overlay was not synced;
+		// it refuses to mount such a one again (overlayfs.rst, "Volatile mount").
+		// At a restart that is what is asked for.
+		if err := os.RemoveAll(filepath.Join(t.Dir, contract.WorkDir, "work")); err != nil {
+			return fmt.Errorf("empty the overlay's work folder: %w", err)
+		}
+	}
 	if r.Upper, err = openFolder(filepath.Join(t.Dir, filepath.Dir(contract.UpperDir)), userns); err != nil {
 		return err
 	}
