@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,24 +65,37 @@ func list(env *environment, o listOptions) error {
 // listPods returns the status of all pods. What cannot be read of one is in its
 // status and in the error, and hides no other.
 func listPods(pods *pod.Dir, note func(string, error)) ([]*stage0.Status, error) {
-	statuses := []*stage0.Status{}
-	var errs []error
-	err := pods.Walk(note, func(p *pod.Pod) error {
+	type result struct {
+		i      int
+		status *stage0.Status
+		err    error
+	}
+	var mu sync.Mutex
+	var results []result
+	walkErr := pods.WalkParallel(note, func(i int, p *pod.Pod) {
 		s, err := stage0.StatusOf(p)
 		if errors.Is(err, pod.ErrNotFound) {
-			return nil
+			return // removed meanwhile
 		}
-		if err != nil {
-			errs = append(errs, err)
-			return nil
-		}
-		for _, problem := range s.Problems {
-			errs = append(errs, fmt.Errorf("pod %s: %s", s.UUID, problem))
-		}
-		statuses = append(statuses, s)
-		return nil
+		mu.Lock()
+		defer mu.Unlock()
+		results = append(results, result{i, s, err})
 	})
-	return statuses, errors.Join(append(errs, err)...)
+	slices.SortFunc(results, func(a, b result) int { return a.i - b.i })
+
+	statuses := []*stage0.Status{}
+	errs := []error{walkErr}
+	for _, r := range results {
+		errs = append(errs, r.err)
+		if r.status == nil {
+			continue
+		}
+		statuses = append(statuses, r.status)
+		for _, problem := range r.status.Problems {
+			errs = append(errs, fmt.Errorf("pod %s: %s", r.status.UUID, problem))
+		}
+	}
+	return statuses, errors.Join(errs...)
 }
 
 // listCells are the lines of a pod: one per app, or one without.
