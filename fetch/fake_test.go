@@ -84,25 +84,24 @@ func document(v any) []byte {
 	return b
 }
 
-// good is the image of all tests that need no other one.
+// good is the image of most tests.
 func good() bundle { return newBundle("layer zero", "layer one", "layer two") }
 
 // fake is an rkt-fetch. It is as wicked as its folder and its pipes allow.
 type fake struct {
-	report, orders *os.File
-	request        wire.Request
-	what           string
-	spool          string
-	kept           *os.File // stays open
+	report, orders, kept *os.File // kept stays open
+
+	request     wire.Request
+	what, spool string
 }
 
 func newFake() *fake {
 	f := &fake{report: os.NewFile(wire.ReportFD, "report"), orders: os.NewFile(wire.OrderFD, "orders")}
-	var err error
-	if f.request, err = wire.ReadRequest(f.orders); err != nil {
+	request, err := wire.ReadRequest(f.orders)
+	if err != nil {
 		os.Exit(9)
 	}
-	f.spool = fmt.Sprintf("/proc/self/fd/%d", wire.SpoolFD)
+	f.request, f.spool = request, fmt.Sprintf("/proc/self/fd/%d", wire.SpoolFD)
 	f.what = f.request.Source.Tag
 	if f.request.Source.Kind == wire.Registry {
 		f.what = path.Base(f.request.Source.Repository)
@@ -140,7 +139,7 @@ func (f *fake) layer(i int, data []byte) {
 	f.write(fmt.Sprintf(wire.LayerFacts, i), []byte("facts of "+string(data)))
 }
 
-// order waits for the order; what is not for it ends the process.
+// order waits for the order.
 func (f *fake) order() []bool {
 	order, err := wire.ReceiveOrder(f.orders)
 	if err != nil {
@@ -155,6 +154,7 @@ func (f *fake) run() {
 	if f.before(&b) {
 		return
 	}
+	f.misplace()
 	f.send(wire.Message{Type: wire.Resolved})
 	want := f.order()
 	if f.afterOrder(b) {
@@ -211,7 +211,7 @@ func (f *fake) before(b *bundle) bool {
 	case "too-big-for-the-disk":
 		layers := layersOf(b.manifest)
 		layers[0]["size"] = int64(1) << 39
-		b.setManifest(append(layers[:0:0], layers...))
+		b.setManifest(layers)
 	case "huge-manifest":
 		b.manifest = append(b.manifest, make([]byte, 5<<20)...)
 	case "no-json":
@@ -223,7 +223,7 @@ func (f *fake) before(b *bundle) bool {
 		f.send(wire.Message{Type: wire.Done})
 		return true
 	case "garbage":
-		_, _ = f.report.Write([]byte(strings.Repeat("garbage", 100)))
+		_, _ = f.report.WriteString(strings.Repeat("garbage", 100))
 	case "dies-first":
 		os.Exit(0)
 	case "flood-notes-first":
@@ -236,7 +236,6 @@ func (f *fake) before(b *bundle) bool {
 		f.fail(wire.CodeNotFound, "no such tag")
 	}
 	f.documents(*b)
-	f.misplace()
 	return false
 }
 
