@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"rkt/cas"
 	"rkt/stage0/pod"
@@ -70,9 +69,9 @@ func tolerable(p *pod.Pod, app string, err error) error {
 	case errors.Is(stateErr, pod.ErrNotFound), stateErr == nil && state.Over():
 		return nil
 	case state == pod.Embryo, state == pod.Preparing, state == pod.Deleting:
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // not written yet, or removed already
-		}
+		// Being written, by somebody who holds the store until it is done and
+		// mounts nothing before; or being removed.
+		return nil
 	}
 	return fmt.Errorf("cannot tell what app %q of pod %s needs: %w", app, p.UUID(), errors.Join(err, stateErr))
 }

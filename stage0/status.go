@@ -1,9 +1,7 @@
 package stage0
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"rkt/stage0/pod"
@@ -84,12 +82,11 @@ func StatusOf(p *pod.Pod) (*Status, error) {
 	return s, nil
 }
 
-// problem records what could not be read. That an unfinished pod lacks files is
-// not worth telling.
+// problem records what could not be read. That an unfinished pod lacks files, or
+// has a part of one, is not worth telling.
 func (s *Status) problem(err error) {
-	unfinished := s.State == pod.Embryo || s.State == pod.Preparing || s.State == pod.Aborted ||
-		s.State == pod.Deleting || s.State == pod.Garbage
-	if unfinished && errors.Is(err, fs.ErrNotExist) {
+	switch s.State {
+	case pod.Embryo, pod.Preparing, pod.Aborted, pod.Garbage, pod.Deleting:
 		return
 	}
 	s.Problems = append(s.Problems, err.Error())
