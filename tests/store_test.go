@@ -30,6 +30,9 @@ func tree(t testing.TB, root string) map[string]string {
 		if err != nil {
 			return err
 		}
+		if rel == "proc" || rel == "sys" || rel == "dev" {
+			return fs.SkipDir // rkt mounts there
+		}
 		if s, ok := describe(t, p); ok {
 			all[rel] = s
 		}
@@ -134,11 +137,6 @@ func TestRootsEqualWhatUmociUnpacks(t *testing.T) {
 func compare(t *testing.T, got, want map[string]string) {
 	t.Helper()
 	ours := func(p string) bool {
-		for _, m := range []string{"proc", "dev", "sys"} {
-			if p == m || strings.HasPrefix(p, m+"/") {
-				return true
-			}
-		}
 		return p == "etc" || p == "etc/hosts" || p == "etc/resolv.conf" || p == "etc/hostname" || p == "etc/mtab" || p == "."
 	}
 	shown := 0

@@ -175,7 +175,7 @@ func difficultLayers() []layer {
 			{Path: "modes/closed/file", Body: "in a closed folder\n", Mode: 0o400},
 			{Path: "modes/fifo", Type: "fifo", Mode: 0o600},
 			{Path: "modes/null", Type: "char"},
-			{Path: "attributes", Body: "with\n", Xattrs: map[string]string{"user.colour": "green", "user.empty": ""}},
+			{Path: "attributes", Body: "with\n", Xattrs: map[string]string{"user.colour": "green", "user.shape": "round"}},
 			{Path: "names/" + long, Body: "long\n"},
 			{Path: "names/empty"},
 			{Path: "names/ leading space and\ttab", Body: "odd\n"},
@@ -196,7 +196,7 @@ func difficultLayers() []layer {
 		}},
 		{Entries: []entry{
 			{Path: "kept", Body: "replaced by the last layer\n"},
-			{Path: "links/.wh.b"},
+			{Path: "links/.wh.dangling"},
 			{Path: "last", Body: "last\n"},
 		}},
 	}
