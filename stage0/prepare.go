@@ -192,10 +192,20 @@ func hostFacts(spec plan.Spec) (plan.Facts, error) {
 		LowestPort:     lowestPort(),
 	}
 	if spec.Net != contract.NetHost {
-		// The pattern is constant and right.
-		facts.ThermalThrottle, _ = filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle")
+		facts.ThermalThrottle = thermalThrottle()
 	}
 	return facts, nil
+}
+
+// thermalThrottle lists the folders of sysfs that tell how hot each processor
+// gets. A machine whose first processor has none has none.
+func thermalThrottle() []string {
+	const pattern = "/sys/devices/system/cpu/cpu%s/thermal_throttle"
+	if unix.Access(fmt.Sprintf(pattern, "0"), unix.F_OK) != nil {
+		return nil
+	}
+	found, _ := filepath.Glob(fmt.Sprintf(pattern, "*")) // the pattern is a good one
+	return found
 }
 
 // writeFiles writes the files of the contract into the directory of a pod that
@@ -212,7 +222,7 @@ func writeFiles(p *pod.Pod, files *plan.Files) error {
 		w.folder(filepath.Join(dir, contract.UpperDir), 0o755, 0, 0)
 		w.folder(filepath.Join(dir, contract.WorkDir), 0o755, 0, 0)
 		w.json(filepath.Join(dir, contract.AppFile), &a.App)
-		w.json(filepath.Join(dir, contract.SpecFile), &a.Spec)
+		w.spec(filepath.Join(dir, contract.SpecFile), &a.Spec)
 		w.json(filepath.Join(dir, contract.LimitsFile), &a.Limits)
 		if a.Seccomp != nil {
 			w.file(filepath.Join(dir, contract.SeccompFile), a.Seccomp)

@@ -2,7 +2,6 @@ package stage0
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,8 +25,17 @@ type RunOptions struct {
 	Terminal bool // stdin is a terminal
 }
 
-// ErrNoUserNamespaces reports a host that forbids what isolates pods.
-var ErrNoUserNamespaces = errors.New("this host allows no user namespaces: user.max_user_namespaces is 0")
+// NoUserNamespacesError reports a host that forbids what isolates pods.
+type NoUserNamespacesError struct{}
+
+func (*NoUserNamespacesError) Error() string {
+	return "this host allows no user namespaces: the sysctl user.max_user_namespaces is 0"
+}
+
+// Hint says what to do about it.
+func (*NoUserNamespacesError) Hint() string {
+	return "sysctl -w user.max_user_namespaces=10000, or run with --private-users=no, with less isolation"
+}
 
 // Run hands a prepared pod to its stage1: it lends the pod what the host has to
 // give, writes that down, moves the pod to run, and becomes the stage1. It
@@ -101,7 +109,7 @@ func (e *Env) lend(ctx context.Context, p *Prepared, o RunOptions, done *undo.St
 // checkUserNamespaces refuses early what clone would refuse late and tersely.
 func checkUserNamespaces() error {
 	if n, err := readNumber("/proc/sys/user/max_user_namespaces"); err == nil && n == 0 {
-		return ErrNoUserNamespaces
+		return &NoUserNamespacesError{}
 	}
 	return nil
 }

@@ -6,7 +6,10 @@ import (
 	"os"
 	"path/filepath"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"rkt/stage1/contract"
 )
 
 // podWriter writes into a directory that nobody else looks into yet: there is
@@ -49,6 +52,19 @@ func (w *podWriter) json(name string, v any) {
 		return
 	}
 	w.file(name, append(b, '\n'))
+}
+
+// spec writes the config.json of an app.
+func (w *podWriter) spec(name string, s *specs.Spec) {
+	if w.err != nil {
+		return
+	}
+	b, err := contract.EncodeSpec(s)
+	if err != nil {
+		w.err = fmt.Errorf("internal error: encode %s: %w", name, err)
+		return
+	}
+	w.file(name, b)
 }
 
 // file writes bytes that only root reads.

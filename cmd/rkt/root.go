@@ -3,32 +3,59 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
+// verb is a command of rkt.
+type verb struct {
+	name string
+	make func(*environment) *cobra.Command
+}
+
 // verbs are all the commands of rkt, in the order of the help text.
-func verbs() []func(*environment) *cobra.Command {
-	return []func(*environment) *cobra.Command{
-		newRunCommand,
-		newPrepareCommand,
-		newRunPreparedCommand,
-		newEnterCommand,
-		newListCommand,
-		newStatusCommand,
-		newStopCommand,
-		newRmCommand,
-		newGCCommand,
-		newFsckCommand,
-		newCatManifestCommand,
-		newFetchCommand,
-		newImageCommand,
-		newTrustCommand,
-		newVersionCommand,
-		newCompletionCommand,
+func verbs() []verb {
+	return []verb{
+		{"run", newRunCommand},
+		{"prepare", newPrepareCommand},
+		{"run-prepared", newRunPreparedCommand},
+		{"enter", newEnterCommand},
+		{"list", newListCommand},
+		{"status", newStatusCommand},
+		{"stop", newStopCommand},
+		{"rm", newRmCommand},
+		{"gc", newGCCommand},
+		{"fsck", newFsckCommand},
+		{"cat-manifest", newCatManifestCommand},
+		{"fetch", newFetchCommand},
+		{"image", newImageCommand},
+		{"trust", newTrustCommand},
+		{"version", newVersionCommand},
+		{"completion", newCompletionCommand},
 	}
+}
+
+// chosen are the verbs that args need: the one that they name or, for the help
+// text, for a mistake and for the shell, all.
+func chosen(env *environment, args []string) []verb {
+	flags := pflag.NewFlagSet("rkt", pflag.ContinueOnError)
+	flags.SetInterspersed(false)
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	env.flags(flags)
+	all := verbs()
+	if err := flags.Parse(args); err != nil || flags.NArg() == 0 {
+		return all
+	}
+	for i, v := range all {
+		if v.name == flags.Arg(0) {
+			return all[i : i+1]
+		}
+	}
+	return all
 }
 
 // newRootCommand returns the command tree with the arguments to run.
@@ -56,8 +83,8 @@ cannot be executed, 127 when it is not found, 128+n when signal n ended it.`,
 	}
 	env.flags(root.PersistentFlags())
 	root.SetFlagErrorFunc(flagError)
-	for _, verb := range verbs() {
-		root.AddCommand(verb(env))
+	for _, v := range chosen(env, args) {
+		root.AddCommand(v.make(env))
 	}
 	root.SetArgs(args)
 	root.SetOut(env.stdout)

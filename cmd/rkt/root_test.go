@@ -1,0 +1,49 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"testing"
+)
+
+func TestVerbsAreListedUnderTheirNames(t *testing.T) {
+	env := newEnvironment(os.Stdin, os.Stdout, os.Stderr)
+	for _, v := range verbs() {
+		c := v.make(env)
+		if c.Name() != v.name {
+			t.Errorf("verb %q makes the command %q", v.name, c.Name())
+		}
+		if c.Short == "" || c.Example == "" && !c.HasSubCommands() {
+			t.Errorf("verb %q has no summary or no example", v.name)
+		}
+	}
+}
+
+func TestOnlyTheNamedVerbIsMade(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want int
+	}{
+		{[]string{"run", "--net=host", "x"}, 1},
+		{[]string{"--dir", "gc", "run"}, 1}, // "gc" is the folder
+		{[]string{"--debug", "--insecure-options=http", "gc"}, 1},
+		{nil, len(verbs())},
+		{[]string{"--help"}, len(verbs())},
+		{[]string{"help", "run"}, len(verbs())},
+		{[]string{"nonsense"}, len(verbs())},
+		{[]string{"--nonsense", "run"}, len(verbs())},
+		{[]string{"__complete", "r"}, len(verbs())},
+	} {
+		env := newEnvironment(os.Stdin, os.Stdout, os.Stderr)
+		if got := chosen(env, tt.args); len(got) != tt.want {
+			t.Errorf("chosen(%q) has %d verbs, want %d", tt.args, len(got), tt.want)
+		}
+		root := newRootCommand(env, tt.args)
+		if tt.want == 1 {
+			c, _, err := root.Find(tt.args)
+			if err != nil || !slices.ContainsFunc(chosen(env, tt.args), func(v verb) bool { return v.name == c.Name() }) {
+				t.Errorf("Find(%q) = %q, %v", tt.args, c.Name(), err)
+			}
+		}
+	}
+}
