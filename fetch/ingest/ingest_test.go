@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -178,7 +179,7 @@ func serveRequest(t testing.TB, request wire.Request, source *os.File, want func
 			}
 		}
 	})
-	r.err = Serve(context.Background(), Files{Spool: spool, Report: report, Orders: orders, Source: func() (*os.File, error) {
+	r.err = Serve(context.Background(), Files{Spool: spool, Report: report, Orders: orders, Pause: time.Millisecond, Source: func() (*os.File, error) {
 		if source == nil {
 			return nil, errors.New("no source")
 		}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-
 	"rkt/fetch/wire"
 )
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"rkt/fetch/ingest/tarball"
 	"rkt/fetch/ingest/unpack"
@@ -25,6 +26,8 @@ type Files struct {
 	Orders io.Reader
 	// Source opens the local image or tar; it is called for a request that needs it.
 	Source func() (*os.File, error)
+	// Pause is the first pause before a request is repeated; 0 = the usual one.
+	Pause time.Duration
 }
 
 // Serve does what the request on Orders says. It returns nil when it has said
@@ -79,7 +82,7 @@ func scan(source *os.File, out spool) (err error) {
 // end has agreed to it, the layers that it wants.
 func fetch(ctx context.Context, request wire.Request, source *os.File, files Files, report *reporter) error {
 	out := spool{files.Spool}
-	from, err := openSource(ctx, request, source, out, report)
+	from, err := openSource(ctx, request, source, files.Pause, out, report)
 	if err != nil {
 		return err
 	}

@@ -43,10 +43,12 @@ type blob struct {
 }
 
 // openSource opens what the request names.
-func openSource(ctx context.Context, request wire.Request, file *os.File, out spool, report *reporter) (source, error) {
+func openSource(ctx context.Context, request wire.Request, file *os.File, pause time.Duration, out spool, report *reporter) (source, error) {
 	s := request.Source
 	if s.Kind == wire.Registry {
-		return newRegistrySource(s, time.Duration(request.StallSeconds)*time.Second, report)
+		return newRegistrySource(s, registry.Options{
+			Stall: time.Duration(request.StallSeconds) * time.Second, Pause: pause, Note: report.note,
+		}, report)
 	}
 	if s.Kind == wire.Layout {
 		return newLayoutSource(dirFolder{file}, s)
@@ -69,10 +71,10 @@ type registrySource struct {
 	best    int // the one that had the document
 }
 
-func newRegistrySource(s wire.Source, stall time.Duration, report *reporter) (*registrySource, error) {
+func newRegistrySource(s wire.Source, o registry.Options, report *reporter) (*registrySource, error) {
 	r := &registrySource{source: s, report: report}
 	for _, end := range s.Endpoints {
-		client, err := registry.New(end, s.Repository, registry.Options{Stall: stall, Note: report.note})
+		client, err := registry.New(end, s.Repository, o)
 		if err != nil {
 			r.close()
 			return nil, err
