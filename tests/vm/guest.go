@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// files are what is put into every guest, by path.
+//
+//go:embed all:guest
+var files embed.FS
+
+// recipe says how a guest disk is made.
+type recipe struct {
+	Name, Suite string
+	Packages    []string
+}
+
+func findRecipe(name string) (recipe, error) {
+	suites := map[string]string{"debian12": "bookworm", "debian13": "trixie"}
+	suite, ok := suites[name]
+	if !ok {
+		return recipe{}, fmt.Errorf("there is no guest of that name")
+	}
+	return recipe{Name: name, Suite: suite, Packages: []string{
+		"linux-image-cloud-amd64", "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "procps", "e2fsprogs",
+		"umoci", "skopeo", "strace", "acl", "attr", "libcap2-bin", "busybox-static",
+	}}, nil
+}
+
+// key changes whenever the recipe or a file that goes into the guest does.
+func (r recipe) key() (string, error) {
+	const format = "1"
+	b, err := json.Marshal(r)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	sum.Write(append(b, format...))
+	for _, f := range []string{unit, fstab} {
+		b, err := files.ReadFile("guest/" + f)
+		if err != nil {
+			return "", err
+		}
+		sum.Write(b)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:6]), nil
+}
+
+// What guest/ holds: the first two are part of a guest disk, the script goes
+// with the programs.
+const (
+	unit   = "rkt-tests.service"
+	fstab  = "fstab"
+	script = "run"
+)
+
+// diskSize is room for the system and for what tests write. The file is sparse.
+const diskSize = "6G"
+
+// guest is a folder with the files disk, kernel and initrd.
+type guest string
+
+// makeGuest returns the guest of r from the cache dir and makes it on first use.
+// Two that make the same one wait for each other.
+func makeGuest(ctx context.Context, dir string, r recipe) (guest, error) {
+	key, err := r.key()
+	if err != nil {
+		return "", err
+	}
+	final := filepath.Join(dir, r.Name+"-"+key)
+	return guest(final), once(final, func(tmp string) error {
+		fmt.Fprintf(os.Stderr, "vm: make the disk of %s (once)\n", r.Name)
+		root := filepath.Join(tmp, "root")
+		defer os.RemoveAll(root)
+		if err := command(ctx, "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--aptopt=Acquire::Check-Valid-Until \"false\"",
+			"--include="+strings.Join(r.Packages, ","), r.Suite, root); err != nil {
+			return err
+		}
+		if err := configure(root); err != nil {
+			return err
+		}
+		for name, pattern := range map[string]string{"kernel": "boot/vmlinuz-*", "initrd": "boot/initrd.img-*"} {
+			found, err := filepath.Glob(filepath.Join(root, pattern))
+			if err != nil || len(found) != 1 {
+				return fmt.Errorf("the guest has %d files %s, want 1", len(found), pattern)
+			}
+			if err := os.Rename(found[0], filepath.Join(tmp, name)); err != nil {
+				return err
+			}
+		}
+		return makeDisk(ctx, filepath.Join(tmp, "disk"), root, "rkt-root", diskSize)
+	})
+}
+
+// configure puts our files into a guest's root, and starts nothing that waits
+// for a person.
+func configure(root string) error {
+	system := filepath.Join(root, "etc/systemd/system")
+	for path, name := range map[string]string{filepath.Join(system, unit): unit, filepath.Join(root, "etc/fstab"): fstab} {
+		b, err := files.ReadFile("guest/" + name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			return err
+		}
+	}
+	wants := filepath.Join(system, "multi-user.target.wants")
+	if err := os.MkdirAll(wants, 0o755); err != nil {
+		return err
+	}
+	links := map[string]string{filepath.Join(wants, unit): "../" + unit}
+	for _, masked := range []string{"serial-getty@ttyS0.service", "getty@tty1.service", "apt-daily.timer", "apt-daily-upgrade.timer"} {
+		links[filepath.Join(system, masked)] = "/dev/null"
+	}
+	for path, target := range links {
+		if err := os.Symlink(target, path); err != nil {
+			return err
+		}
+	}
+	for _, mountPoint := range []string{"rkt", "rkt-images", "var/cache/rkt-tests"} {
+		if err := os.MkdirAll(filepath.Join(root, mountPoint), 0o755); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(root, "etc/hostname"), []byte("guest\n"), 0o644)
+}
+
+// once makes the folder final by make, which is given a folder that becomes
+// final when it is complete.
+func once(final string, make func(tmp string) error) error {
+	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(final+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
+	if _, err := os.Stat(final); err == nil {
+		return nil
+	}
+	tmp := final + ".tmp"
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := os.Mkdir(tmp, 0o755); err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if err := make(tmp); err != nil {
+		return err
+	}
+	return os.Rename(tmp, final)
+}
+
+// makeDisk makes the file disk: an ext4 filesystem with what is in the folder
+// dir. Without a size it is as large as it must be.
+func makeDisk(ctx context.Context, disk, dir, label, size string) error {
+	args := []string{"-q", "-F", "-L", label, "-d", dir, disk}
+	if size == "" {
+		bytes, err := contentSize(dir)
+		if err != nil {
+			return err
+		}
+		// Room for inodes and the journal; the file is sparse.
+		size = fmt.Sprintf("%dM", bytes*5/4>>20+64)
+	} else {
+		args = slices.Insert(args, 0, "-O", "verity")
+	}
+	return command(ctx, "mkfs.ext4", append(args, size)...)
+}
+
+// contentSize is the sum of what the files below dir take, in whole blocks.
+func contentSize(dir string) (sum int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		sum += info.Size()>>12<<12 + 4096
+		return nil
+	})
+	return sum, err
+}
+
+// command runs a program to its end. What it printed is part of the error.
+func command(ctx context.Context, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out)
+	}
+	return nil
+}

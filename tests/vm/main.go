@@ -1,0 +1,93 @@
+// Command vm runs tests in a machine of its own: Debian with systemd as pid 1,
+// cgroup v2 alone and AppArmor, booted by qemu without hardware help.
+//
+//	vm [-guest NAME,NAME] [-run REGEXP] [-timeout D] [PACKAGE...]
+//
+// The packages are folders of this module; ./tests, the black-box suite, when
+// none is named. What a guest printed, its journal and its console are kept in a
+// folder per guest below -out. The exit code is 0 if every test of every
+// guest passed. Guest disks are made once and kept in the cache.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are what the command line says.
+type options struct {
+	cache, bin, out string
+	run             string
+	timeout         time.Duration
+	packages        []string
+}
+
+func main() {
+	var o options
+	guests := flag.String("guest", "debian13", "names of the guests: debian12, debian13")
+	flag.StringVar(&o.cache, "cache", "/var/cache/rkt-tests", "folder that keeps the images and the guest disks")
+	flag.StringVar(&o.bin, "bin", "bin", "folder of the built programs")
+	flag.StringVar(&o.out, "out", "tests/results/vm", "folder for the output, the journal and the console of each guest")
+	flag.StringVar(&o.run, "run", ".", "regular expression of the tests to run")
+	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "limit for a guest, from power on to power off")
+	flag.Parse()
+	if o.packages = flag.Args(); len(o.packages) == 0 {
+		o.packages = []string{"./tests"}
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	failed := false
+	for name := range strings.SplitSeq(*guests, ",") {
+		if err := test(ctx, name, o); err != nil {
+			fmt.Fprintf(os.Stderr, "vm: %s: %v\n", name, err)
+			failed = true
+		}
+	}
+	if failed {
+		stop()
+		os.Exit(1)
+	}
+}
+
+// test runs the tests in the guest of that name. Nil means that all passed.
+func test(ctx context.Context, name string, o options) error {
+	r, err := findRecipe(name)
+	if err != nil {
+		return err
+	}
+	g, err := makeGuest(ctx, filepath.Join(o.cache, "vm"), r)
+	if err != nil {
+		return fmt.Errorf("make guest: %w", err)
+	}
+	images, err := makeImages(ctx, o)
+	if err != nil {
+		return fmt.Errorf("make disk of images: %w", err)
+	}
+	scratch, err := os.MkdirTemp("/var/tmp", "rkt-vm-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	programs, err := makePrograms(ctx, scratch, o)
+	if err != nil {
+		return fmt.Errorf("make disk of programs: %w", err)
+	}
+	out := filepath.Join(o.out, name)
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+
+	begin := time.Now()
+	ended, err := machine{guest: g, programs: programs, images: images, scratch: scratch, out: out}.run(ctx, o.timeout)
+	fmt.Printf("vm: %s: %v from power on to power off\n", name, time.Since(begin).Round(time.Second))
+	return errors.Join(err, judge(ended, o.packages))
+}
