@@ -55,7 +55,7 @@ func TestADamagedPodIsShownWithItsProblem(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(p.Path(), file), []byte(`{"version":1,`), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, err := StatusOf(p)
+		s, err := StatusOf(h.pod(p.UUID().String()))
 		if err != nil || !strings.Contains(strings.Join(s.Problems, "\n"), problem) || s.State != pod.ExitedGarbage {
 			t.Errorf("%s: StatusOf() = %+v, %v", file, s, err)
 		}
@@ -482,6 +482,39 @@ func TestRemovalWhileFoldersBecomeLinks(t *testing.T) {
 	}
 }
 
+// Nothing that removes pods may need room for it.
+func TestGCOnAFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	h := newHost(t)
+	if err := unix.Mount("tmpfs", h.data, "tmpfs", 0, "size=512k,nr_inodes=120"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(h.data, unix.MNT_DETACH) })
+	for _, place := range []pod.Place{pod.InPrepare, pod.InPrepared, pod.InRun, pod.InExitedGarbage} {
+		h.create("", place)
+	}
+	filler, err := os.Create(filepath.Join(h.data, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer filler.Close()
+	for err == nil {
+		_, err = filler.Write(make([]byte, 4096))
+	}
+	for i, err := 0, error(nil); err == nil; i++ {
+		err = unix.Mkdir(filepath.Join(h.data, "filler"+strconv.Itoa(i)), 0o700)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	if _, err := GC(t.Context(), h.env, GCOptions{}); err != nil {
+		t.Error(err)
+	}
+	h.wantGone()
+}
+
 func TestManyCollectorsAtOnce(t *testing.T) {
 	h := newHost(t)
 	for i := range 40 {
@@ -526,9 +559,20 @@ func TestManyCollectorsAtOnce(t *testing.T) {
 
 func TestGCInALoopNeverTakesAPodThatIsMade(t *testing.T) {
 	h := newHost(t)
+	// Nothing to collect in the loop: that would start a process, and a fork holds
+	// the locks of this one until it execs.
+	if err := Remove(t.Context(), h.env, h.create("", pod.InPrepare)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := pod.Open(h.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
 	ctx, stop := context.WithCancel(t.Context())
 	var collector sync.WaitGroup
-	h.create("", pod.InPrepare)
+	defer collector.Wait()
+	defer stop()
 	collector.Go(func() {
 		for ctx.Err() == nil {
 			if _, err := GC(t.Context(), h.env, GCOptions{Grace: time.Hour, ExpirePrepared: time.Hour}); err != nil {
@@ -537,29 +581,23 @@ func TestGCInALoopNeverTakesAPodThatIsMade(t *testing.T) {
 			}
 		}
 	})
-	d, err := pod.Open(h.data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
 	for range 200 {
 		p, err := d.Create("web")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := writePod(p, h.stage1); err != nil {
-			t.Fatal(err)
+		err = writePod(p, h.stage1)
+		if err == nil {
+			err = p.ToPrepared(false)
 		}
-		if err := p.ToPrepared(false); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.ToRun(); err != nil {
-			t.Fatal(err)
+		if err == nil {
+			err = p.ToRun()
 		}
 		p.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	stop()
-	collector.Wait()
 	n := 0
 	d.Walk(nil, func(*pod.Pod) error { n++; return nil })
 	if n != 200 {

@@ -26,6 +26,8 @@ type Status struct {
 
 	Stage1  string `json:"stage1,omitempty"`
 	Network string `json:"network,omitempty"`
+	// Integrity says when the layers are compared with their digests.
+	Integrity string `json:"integrity,omitempty"`
 	// Ready is true once every app has been started.
 	Ready bool `json:"ready,omitempty"`
 	// Weakenings are the options that lessen the isolation of the pod.
@@ -33,6 +35,10 @@ type Status struct {
 	// Problems are what could not be read of the pod, and why.
 	Problems []string `json:"problems,omitempty"`
 }
+
+// integrityBoot is the tier of integrity that there is: every layer is hashed
+// once per boot, before its first use.
+const integrityBoot = "boot"
 
 // AppStatus is what an app of a pod is doing.
 type AppStatus struct {
@@ -99,6 +105,7 @@ func (s *Status) describe(c *contract.Pod) {
 	s.Name = c.Name
 	s.Stage1 = c.Stage1.Name
 	s.Network = string(c.Net.Mode)
+	s.Integrity = integrityBoot
 	s.Weakenings = c.Weakenings
 }
 

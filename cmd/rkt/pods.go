@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 
 	"rkt/internal/escape"
 	"rkt/stage0/pod"
@@ -62,32 +64,52 @@ func (e *environment) findPod(word string) (*pod.Pod, error) {
 	return p, err
 }
 
-// eachPod calls work for each of the pods that the words name. One that fails
-// hides no other: it is told at once, and counted in the error.
-func (e *environment) eachPod(verb string, words []string, work func(*pod.Pod) error) error {
-	var errs []error
-	for _, word := range words {
-		err := e.withPod(word, work)
-		if err == nil {
-			continue
-		}
-		if len(words) == 1 {
-			return fmt.Errorf("%s: %w", verb, err)
-		}
-		fmt.Fprintf(e.stderr, "rkt: %s %q: %s\n", verb, escape.Text(word), escape.Text(err.Error()))
-		errs = append(errs, err)
-	}
-	if len(errs) > 0 {
-		return fmt.Errorf("%s: %d of %d pods failed", verb, len(errs), len(words))
-	}
-	return nil
-}
+// maxAtOnce bounds how many pods a verb works on at the same time. Stopping and
+// removing is mostly waiting.
+const maxAtOnce = 16
 
-func (e *environment) withPod(word string, work func(*pod.Pod) error) error {
-	p, err := e.findPod(word)
-	if err != nil {
+// eachPod calls work for each of the pods that the words name, several at the
+// same time, and writes the UUID of each one that is done. One that fails hides
+// no other: it is told at once, and counted in the error.
+func (e *environment) eachPod(verb string, words []string, work func(*pod.Pod) error) error {
+	if _, err := e.pods(); err != nil { // before it is shared
 		return err
 	}
+	var mu sync.Mutex
+	var errs []error
+	var workers errgroup.Group
+	workers.SetLimit(maxAtOnce)
+	for _, word := range words {
+		workers.Go(func() error {
+			id, err := e.withPod(word, work)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				fmt.Fprintln(e.stdout, id)
+				return nil
+			case len(words) > 1:
+				fmt.Fprintf(e.stderr, "rkt: %s %q: %s\n", verb, escape.Text(word), escape.Text(err.Error()))
+			}
+			errs = append(errs, err)
+			return nil
+		})
+	}
+	_ = workers.Wait() // the errors are in errs
+	switch {
+	case len(errs) == 0:
+		return nil
+	case len(words) == 1:
+		return fmt.Errorf("%s: %w", verb, errs[0])
+	}
+	return fmt.Errorf("%s: %d of %d pods failed", verb, len(errs), len(words))
+}
+
+func (e *environment) withPod(word string, work func(*pod.Pod) error) (pod.UUID, error) {
+	p, err := e.findPod(word)
+	if err != nil {
+		return pod.UUID{}, err
+	}
 	defer p.Close()
-	return work(p)
+	return p.UUID(), work(p)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -37,11 +36,5 @@ func rm(ctx context.Context, env *environment, o podSelection, args []string) er
 	if err != nil {
 		return err
 	}
-	return env.eachPod("rm", words, func(p *pod.Pod) error {
-		if err := stage0.Remove(ctx, on, p); err != nil {
-			return err
-		}
-		fmt.Fprintln(env.stdout, p.UUID())
-		return nil
-	})
+	return env.eachPod("rm", words, func(p *pod.Pod) error { return stage0.Remove(ctx, on, p) })
 }

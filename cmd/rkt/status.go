@@ -146,6 +146,7 @@ func writeStatus(out io.Writer, s *stage0.Status) error {
 	line("ended", knownTime(s.Ended))
 	line("stage1", s.Stage1)
 	line("network", s.Network)
+	line("integrity", s.Integrity)
 	line("weakenings", strings.Join(s.Weakenings, " "))
 	if s.PID > 0 {
 		line("pid", strconv.Itoa(s.PID))

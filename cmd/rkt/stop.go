@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -48,13 +47,9 @@ func stop(ctx context.Context, env *environment, o stopOptions, args []string) e
 	}
 	return env.eachPod("stop", words, func(p *pod.Pod) error {
 		stopped, err := stage0.Stop(ctx, p, stage0.StopOptions{Force: o.force})
-		if err != nil {
-			return err
-		}
-		if !stopped {
+		if err == nil && !stopped {
 			env.log.Infof("pod %s has ended already", p.UUID())
 		}
-		fmt.Fprintln(env.stdout, p.UUID())
-		return nil
+		return err
 	})
 }
