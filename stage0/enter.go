@@ -2,7 +2,6 @@ package stage0
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -156,9 +155,9 @@ func resolveIn(ctx context.Context, env *Env, p *pod.Pod, sandbox *contract.Pod,
 // becomeEnter replaces this process by the entrypoint. The request goes through
 // memory, so that the environment in it is in no file and in no argument.
 func becomeEnter(p *pod.Pod, command []string, request *contract.EnterRequest) error {
-	b, err := json.Marshal(request)
+	b, err := contract.Encode(request)
 	if err != nil {
-		return fmt.Errorf("internal error: encode request: %w", err)
+		return fmt.Errorf("encode request: %w", err)
 	}
 	fd, err := unix.MemfdCreate("rkt-enter", unix.MFD_CLOEXEC)
 	if err != nil {

@@ -1,7 +1,6 @@
 package stage0
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,12 +45,12 @@ func (w *podWriter) json(name string, v any) {
 	if w.err != nil {
 		return
 	}
-	b, err := json.Marshal(v)
+	b, err := contract.Encode(v)
 	if err != nil {
-		w.err = fmt.Errorf("internal error: encode %s: %w", name, err)
+		w.err = fmt.Errorf("encode %s: %w", name, err)
 		return
 	}
-	w.file(name, append(b, '\n'))
+	w.file(name, b)
 }
 
 // spec writes the config.json of an app.
@@ -61,7 +60,7 @@ func (w *podWriter) spec(name string, s *specs.Spec) {
 	}
 	b, err := contract.EncodeSpec(s)
 	if err != nil {
-		w.err = fmt.Errorf("internal error: encode %s: %w", name, err)
+		w.err = fmt.Errorf("encode %s: %w", name, err)
 		return
 	}
 	w.file(name, b)

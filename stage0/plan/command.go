@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -72,6 +73,9 @@ func command(a *App) ([]string, error) {
 	for _, arg := range argv {
 		if strings.ContainsRune(arg, 0) {
 			return nil, fmt.Errorf("argument %q has a NUL character", arg)
+		}
+		if !utf8.ValidString(arg) { // the files of a pod could not carry it
+			return nil, fmt.Errorf("argument %q is not UTF-8", arg)
 		}
 	}
 	return argv, nil
@@ -187,6 +191,9 @@ func checkVariable(v string) error {
 	}
 	if strings.ContainsRune(value, 0) {
 		return fmt.Errorf("value of variable %q has a NUL character", name)
+	}
+	if !utf8.ValidString(value) {
+		return fmt.Errorf("value of variable %q is not UTF-8", name)
 	}
 	return nil
 }

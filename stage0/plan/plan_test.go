@@ -300,6 +300,8 @@ func TestBadSpecsAreRefused(t *testing.T) {
 		{"variable without a name", func(_ *Spec, a *App) { a.Environment = []string{"=x"} }, []string{"environment"}},
 		{"newline in a name", func(_ *Spec, a *App) { a.Environment = []string{"A\nB=x"} }, []string{"variable name"}},
 		{"NUL in a value", func(_ *Spec, a *App) { a.Environment = []string{"A=\x00"} }, []string{"NUL"}},
+		{"latin-1 value", func(_ *Spec, a *App) { a.Environment = []string{"A=\xe9"} }, []string{"UTF-8"}},
+		{"latin-1 argument", func(_ *Spec, a *App) { a.Args = []string{"\xe9"} }, []string{"UTF-8"}},
 		{"image variable", func(_ *Spec, a *App) {
 			a.Image = busybox(func(c *image.Config) { c.Env = []string{"\x1b[31m"} })
 		}, []string{"environment of the image"}},

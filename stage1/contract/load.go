@@ -183,12 +183,12 @@ func Decode(b []byte, v any) error {
 // a reader sees the old or the new file and never a part. It does not sync:
 // what must survive a power cut is synced by the caller.
 func Write(dir, name string, v any) error {
-	b, err := json.Marshal(v)
+	b, err := Encode(v)
 	if err != nil {
-		return fmt.Errorf("internal error: encode %s: %w", name, err)
+		return fmt.Errorf("encode %s: %w", name, err)
 	}
 	tmp := filepath.Join(dir, "."+name+".tmp")
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {

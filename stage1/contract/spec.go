@@ -1,9 +1,7 @@
 package contract
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"reflect"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -28,9 +26,5 @@ func EncodeSpec(s *specs.Spec) ([]byte, error) {
 	if !reflect.ValueOf(rest).IsZero() {
 		return nil, errors.New("the spec has more than process, root, hostname, mounts and linux")
 	}
-	b, err := json.Marshal(f)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", SpecFile, err)
-	}
-	return append(b, '\n'), nil
+	return Encode(f)
 }
