@@ -11,15 +11,22 @@ import (
 	"os/signal"
 
 	"golang.org/x/sys/unix"
+
+	"rkt/stage0/pod"
 )
 
 func main() {
 	unix.Umask(0o022) // modes on disk are ours, not the caller's
 
+	reserveErr := pod.ReserveLockFD() // before anything of ours gets that number
+
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 
 	env := newEnvironment(os.Stdin, os.Stdout, os.Stderr)
-	err := newRootCommand(env, os.Args[1:]).ExecuteContext(ctx)
+	err := reserveErr
+	if err == nil {
+		err = newRootCommand(env, os.Args[1:]).ExecuteContext(ctx)
+	}
 	os.Exit(report(env.stderr, err))
 }
