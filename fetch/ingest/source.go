@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"rkt/cas"
@@ -113,7 +114,25 @@ func (r *registrySource) root(ctx context.Context) (document, error) {
 		doc, r.best = document{got.Bytes, got.MediaType}, i
 		return nil
 	})
+	if err == nil {
+		r.settle()
+	}
 	return doc, err
+}
+
+// settle leaves out the endpoints that are the same host as the one that had
+// the document, asked in another way (https, where it speaks http): their
+// failures say nothing about the image.
+func (r *registrySource) settle() {
+	best := r.clients[r.best]
+	r.clients = slices.DeleteFunc(r.clients, func(c *registry.Client) bool {
+		same := c != best && c.Host() == best.Host()
+		if same {
+			c.Close()
+		}
+		return same
+	})
+	r.best = slices.Index(r.clients, best)
 }
 
 func (r *registrySource) read(ctx context.Context, d image.Descriptor) (b []byte, err error) {
