@@ -36,6 +36,7 @@ type PrepareOptions struct {
 type Prepared struct {
 	Pod     *pod.Pod
 	stage1  *stage1
+	cgroups *cgroup.Host
 	sandbox contract.Pod
 	apps    []preparedApp
 }
@@ -94,7 +95,11 @@ func Prepare(ctx context.Context, env *Env, spec plan.Spec, o PrepareOptions) (_
 			return nil, err
 		}
 	}
-	facts, err := hostFacts(spec)
+	cgroups, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	facts, err := hostFacts(spec, cgroups)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +118,7 @@ func Prepare(ctx context.Context, env *Env, spec plan.Spec, o PrepareOptions) (_
 			o.Note(n)
 		}
 	}
-	prepared := &Prepared{Pod: p, stage1: s1, sandbox: files.Pod}
+	prepared := &Prepared{Pod: p, stage1: s1, cgroups: cgroups, sandbox: files.Pod}
 	for _, a := range files.Apps {
 		prepared.apps = append(prepared.apps, preparedApp{a.App, a.Limits})
 	}
@@ -176,23 +181,21 @@ func describe(ctx context.Context, env *Env, a *plan.App) error {
 }
 
 // hostFacts collects what a plan depends on of this host.
-func hostFacts(spec plan.Spec) (plan.Facts, error) {
+func hostFacts(spec plan.Spec, cgroups *cgroup.Host) (plan.Facts, error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return plan.Facts{}, fmt.Errorf("read limit of open files: %w", err)
 	}
-	host, err := cgroup.Detect()
-	if err != nil {
-		return plan.Facts{}, err
-	}
 	facts := plan.Facts{
 		MaxOpenFiles:   limit.Max,
-		PidsController: host.Has(cgroup.Pids),
+		PidsController: cgroups.Has(cgroup.Pids),
 		Seccomp:        seccomp.Filter(),
-		LowestPort:     lowestPort(),
 	}
-	if spec.Net != contract.NetHost {
+	if spec.Net == contract.NetNone || spec.Net == "" {
 		facts.ThermalThrottle = thermalThrottle()
+	}
+	if spec.Net != contract.NetNone {
+		facts.LowestPort = lowestPort()
 	}
 	return facts, nil
 }
@@ -263,7 +266,11 @@ func OpenPrepared(p *pod.Pod) (_ *Prepared, err error) {
 	if err != nil {
 		return nil, err
 	}
-	prepared := &Prepared{Pod: p, stage1: s1, sandbox: *sandbox}
+	cgroups, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	prepared := &Prepared{Pod: p, stage1: s1, cgroups: cgroups, sandbox: *sandbox}
 	for _, name := range sandbox.Apps {
 		app, err := p.App(name)
 		if err != nil {

@@ -116,15 +116,11 @@ func checkUserNamespaces() error {
 
 // makeCgroups makes the pod's cgroups, with the limits of the apps.
 func makeCgroups(p *Prepared, done *undo.Stack) (contract.Cgroup, error) {
-	host, err := cgroup.Detect()
-	if err != nil {
-		return contract.Cgroup{}, err
-	}
 	apps := make([]cgroup.App, 0, len(p.apps))
 	for _, a := range p.apps {
 		apps = append(apps, cgroup.App{Name: a.app.Name, Limits: a.limits})
 	}
-	cg, err := host.Make(p.UUID().String(), apps)
+	cg, err := p.cgroups.Make(p.UUID().String(), apps)
 	if err != nil {
 		return cg, err
 	}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -18,13 +19,14 @@ import (
 func main() {
 	unix.Umask(0o022) // modes on disk are ours, not the caller's
 
-	reserveErr := pod.ReserveLockFD() // before anything of ours gets that number
-
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
-
+	ctx, cancel := context.WithCancel(context.Background())
 	env := newEnvironment(os.Stdin, os.Stdout, os.Stderr)
-	err := reserveErr
+	env.catchSignals = sync.OnceFunc(func() {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, unix.SIGINT, unix.SIGTERM)
+		go func() { <-c; cancel() }()
+	})
+	err := pod.ReserveLockFD() // before anything of ours gets that number
 	if err == nil {
 		err = newRootCommand(env, os.Args[1:]).ExecuteContext(ctx)
 	}

@@ -58,6 +58,9 @@ func chosen(env *environment, args []string) []verb {
 	return all
 }
 
+// becomesStage1 marks the verbs that end in the exec of a stage1.
+const becomesStage1 = "becomes-stage1"
+
 // newRootCommand returns the command tree with the arguments to run.
 func newRootCommand(env *environment, args []string) *cobra.Command {
 	root := &cobra.Command{
@@ -76,7 +79,12 @@ cannot be executed, 127 when it is not found, 128+n when signal n ended it.`,
 			}
 			return nil
 		},
-		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRun: func(c *cobra.Command, _ []string) {
+			if c.Annotations[becomesStage1] == "" {
+				env.catchSignals()
+			}
+		},
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},

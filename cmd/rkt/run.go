@@ -52,6 +52,7 @@ that is recorded and shown by "rkt status".`,
 func lineCommand(env *environment, c *cobra.Command, podFlags func(*pflag.FlagSet), do func(context.Context, []*appOptions) error) *cobra.Command {
 	// The flags are defined when they are needed: a start pays for no other verb's.
 	c.DisableFlagParsing = true
+	c.Annotations = map[string]string{becomesStage1: "yes"}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		flags := pflag.NewFlagSet(c.Name(), pflag.ContinueOnError)
 		podFlags(flags)
@@ -134,7 +135,7 @@ func fetchApps(ctx context.Context, env *environment, policy string, apps []*app
 	if err != nil {
 		return fmt.Errorf("--pull-policy: %w", err)
 	}
-	show := newProgress(env.stderr)
+	show := &patientProgress{newProgress(env.stderr), env.catchSignals}
 	fetcher, err := env.fetcher(ctx, show)
 	if err != nil {
 		return err
@@ -148,6 +149,20 @@ func fetchApps(ctx context.Context, env *environment, policy string, apps []*app
 		into[i].Image, into[i].Reference = img, img.Reference
 	}
 	return nil
+}
+
+// patientProgress lets signals cancel the context once there is work that wants
+// to be cleaned up.
+type patientProgress struct {
+	progress
+	catchSignals func()
+}
+
+func (p *patientProgress) show(e fetch.Event) {
+	if _, ok := e.(fetch.Started); ok {
+		p.catchSignals()
+	}
+	p.progress.show(e)
 }
 
 // saveUUID writes the UUID for scripts that must be able to clean up whatever
