@@ -140,6 +140,9 @@ func Find(uuid string) (contract.Cgroup, error) {
 			cg.V1[path] = path
 			return filepath.SkipDir
 		}
+		if strings.HasPrefix(e.Name(), podPrefix) {
+			return filepath.SkipDir // another pod's
+		}
 		return nil
 	})
 	if err != nil {

@@ -101,6 +101,9 @@ func (p *Pod) cgroups() (contract.Cgroup, error) {
 // as started, or any process in the pod's cgroups. The supervisor does not
 // count; the lock speaks for it.
 func (p *Pod) Alive() (bool, error) {
+	if p.place < InRun {
+		return false, nil // apps are started after the move to run only
+	}
 	apps, err := p.startedProcesses()
 	for _, q := range apps {
 		q.close()
