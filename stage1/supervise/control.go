@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -94,7 +93,7 @@ func serveOne(peer int, requests chan<- request) {
 	if err := ask(peer, requests); err != nil {
 		rep.Error = err.Error()
 	}
-	b, err := json.Marshal(rep)
+	b, err := contract.Encode(rep)
 	if err != nil || len(b) > contract.MaxRequest {
 		return
 	}
@@ -173,7 +172,7 @@ func callSupervisor(dir string, op contract.Operation) (pidfd int, err error) {
 	if pidfd, err = peerProcess(fd); err != nil {
 		return -1, err
 	}
-	b, err := json.Marshal(contract.Request{Version: contract.Version, Op: op})
+	b, err := contract.Encode(contract.Request{Version: contract.Version, Op: op})
 	if err != nil {
 		return pidfd, err
 	}

@@ -60,8 +60,9 @@ func (s *supervisor) over() bool {
 	return true
 }
 
-// nextDue is when an app must be killed or restarted next.
+// nextDue is when an app must be killed or restarted next, or memory let go.
 func (s *supervisor) nextDue() (due time.Time, ok bool) {
+	due, ok = s.shedAt, !s.shedAt.IsZero()
 	for _, a := range s.apps {
 		if !a.due.IsZero() && (!ok || a.due.Before(due)) {
 			due, ok = a.due, true
@@ -70,8 +71,13 @@ func (s *supervisor) nextDue() (due time.Time, ok bool) {
 	return due, ok
 }
 
-// onTime kills the apps whose grace has passed and restarts those whose back-off has.
+// onTime kills the apps whose grace has passed and restarts those whose back-off
+// has, and lets memory go when it is time.
 func (s *supervisor) onTime(now time.Time) {
+	if !s.shedAt.IsZero() && !s.shedAt.After(now) {
+		s.shedAt = time.Time{}
+		shed()
+	}
 	for _, a := range s.apps {
 		if a.due.IsZero() || a.due.After(now) {
 			continue

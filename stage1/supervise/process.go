@@ -26,7 +26,7 @@ func readFile(path string) ([]byte, error) {
 	}
 	defer unix.Close(fd)
 
-	b := make([]byte, 0, 4096)
+	b := make([]byte, 0, 1024)
 	for {
 		if len(b) == cap(b) {
 			if len(b) >= maxProc {

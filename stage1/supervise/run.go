@@ -16,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,8 +37,9 @@ type supervisor struct {
 	requests chan request
 	control  *control
 
-	phase phase
-	code  int // the exit code of the pod so far
+	phase  phase
+	code   int       // the exit code of the pod so far
+	shedAt time.Time // when to let memory go; zero = done
 }
 
 // Run is the run entrypoint: it runs the pod whose directory is the working
@@ -164,6 +166,7 @@ func (s *supervisor) startAll() {
 	if s.phase >= stopping {
 		return
 	}
+	s.shedAt = time.Now().Add(shedAfter)
 	r, err := identity(os.Getpid())
 	if err == nil {
 		err = contract.Write(".", contract.ReadyFile, r)
