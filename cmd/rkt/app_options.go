@@ -76,12 +76,6 @@ func (o *appOptions) app() (plan.App, error) {
 		Limits:  contract.Limits{CPUShares: o.cpuShares, Pids: o.pids},
 		Seccomp: o.seccomp, AllowPrivilegeEscalation: o.escalate, Init: o.init, StopSignal: o.stopSignal,
 	}
-	for _, g := range o.groups {
-		if uint64(g) > uint64(plan.MaxID(false)) {
-			return a, fmt.Errorf("--supplementary-gids: %d is out of range", g)
-		}
-		a.Groups = append(a.Groups, uint32(g))
-	}
 	if o.set.Changed("caps-retain") {
 		a.CapsRetain = append([]string{}, o.capsRetain...)
 	}
@@ -95,6 +89,7 @@ func (o *appOptions) app() (plan.App, error) {
 		flag string
 		do   func() error
 	}{
+		{"supplementary-gids", func() error { return o.addGroups(&a) }},
 		{"environment", func() (err error) { a.Environment, err = environmentOf(o.envFiles, o.environment); return }},
 		{"memory", func() (err error) { a.Limits.MemoryBytes, err = parseBytes(o.memory); return }},
 		{"cpu", func() (err error) { a.Limits.CPUMillis, err = parseMillis(o.cpu); return }},
@@ -111,6 +106,16 @@ func (o *appOptions) app() (plan.App, error) {
 		}
 	}
 	return a, nil
+}
+
+func (o *appOptions) addGroups(a *plan.App) error {
+	for _, g := range o.groups {
+		if uint64(g) > uint64(plan.MaxID(false)) {
+			return fmt.Errorf("%d is out of range", g)
+		}
+		a.Groups = append(a.Groups, uint32(g))
+	}
+	return nil
 }
 
 func (o *appOptions) addTmpfs(a *plan.App) error {

@@ -103,7 +103,7 @@ func (p *lineParser) app(args []string) (app *appOptions, rest []string, err err
 // one that other knows stands in the wrong place.
 func (p *lineParser) flags(set *pflag.FlagSet, args []string, other *pflag.FlagSet) ([]string, error) {
 	set.SetInterspersed(false)
-	set.SortFlags = false
+	set.Usage = func() {} // the command prints the help text
 	seen := make(map[string]bool)
 	err := set.ParseAll(args, func(f *pflag.Flag, value string) error {
 		if _, repeats := f.Value.(pflag.SliceValue); seen[f.Name] && !repeats {
