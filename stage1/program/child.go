@@ -161,18 +161,20 @@ func (c *Child) read() (msg message, err error) {
 	}
 	b := (*[unsafe.Sizeof(message{})]byte)(unsafe.Pointer(&msg))[:]
 	for read := 0; read < len(b); {
-		n, err := unix.Read(c.report, b[read:])
-		if err == unix.EINTR {
+		// Raw: the child answers in microseconds, and the runtime would make a
+		// thread to run what is not there to be run meanwhile.
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(c.report), uintptr(unsafe.Pointer(&b[read])), uintptr(len(b)-read))
+		if errno == unix.EINTR {
 			continue
 		}
-		if err != nil {
-			return msg, fmt.Errorf("read report of process: %w", err)
+		if errno != 0 {
+			return msg, fmt.Errorf("read report of process: %w", errno)
 		}
 		if n == 0 {
 			runtime.KeepAlive(c.program)
 			return msg, errEnded
 		}
-		read += n
+		read += int(n)
 	}
 	if int(msg.index) >= len(c.program.ops) {
 		return msg, errors.New("internal error: report of an unknown operation")

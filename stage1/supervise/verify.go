@@ -146,10 +146,20 @@ func verifyMap(pid int, pod *contract.Pod, host *contract.Host) error {
 	return nil
 }
 
-// mounted is a line of /proc/PID/mountinfo.
-type mounted struct{ flags, super []string }
+// mounted is what a line of /proc/PID/mountinfo says of a mount: its flags and
+// those of its filesystem, separated by commas.
+type mounted struct{ flags, super string }
 
-func (m mounted) has(flag string) bool { return slices.Contains(m.flags, flag) }
+func (m mounted) has(flag string) bool { return hasFlag(m.flags, flag) }
+
+func hasFlag(list, flag string) bool {
+	for f := range strings.SplitSeq(list, ",") {
+		if f == flag {
+			return true
+		}
+	}
+	return false
+}
 
 // readMounts reads the mounts of a process by mount point; of several on one
 // point the topmost.
@@ -158,16 +168,24 @@ func readMounts(pid int) (map[string]mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[string]mounted, 64)
+	all := make(map[string]mounted, 32)
 	for line := range strings.Lines(string(b)) {
 		// 36 35 98:0 /root /point flags optional... - type source super
 		head, tail, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
-		h, t := strings.Fields(head), strings.Fields(tail)
-		if !ok || len(h) < 6 || len(t) < 1 {
+		var point, flags string
+		n := 0
+		for f := range strings.FieldsSeq(head) {
+			switch n++; n {
+			case 5:
+				point = f
+			case 6:
+				flags = f
+			}
+		}
+		if !ok || n < 6 {
 			return nil, fmt.Errorf("parse mountinfo: %q", line)
 		}
-		super := strings.Split(t[len(t)-1], ",")
-		all[unescape(h[4])] = mounted{strings.Split(h[5], ","), super}
+		all[unescape(point)] = mounted{flags, tail[strings.LastIndexByte(tail, ' ')+1:]}
 	}
 	return all, nil
 }
@@ -199,7 +217,7 @@ func verifyMounts(pid int, spec *specs.Spec) error {
 		return errors.New("the root is not nosuid")
 	case readonly && !root.has("ro"):
 		return errors.New("the root is not read-only")
-	case !readonly && (root.has("ro") || slices.Contains(root.super, "ro")):
+	case !readonly && (root.has("ro") || hasFlag(root.super, "ro")):
 		return errors.New("the root is read-only")
 	}
 	fd, err := unix.Open(procPath(pid, "root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
