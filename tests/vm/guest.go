@@ -121,7 +121,10 @@ func configure(root string) error {
 		return err
 	}
 	links := map[string]string{filepath.Join(wants, unit): "../" + unit}
-	for _, masked := range []string{"serial-getty@ttyS0.service", "getty@tty1.service", "apt-daily.timer", "apt-daily-upgrade.timer"} {
+	for _, masked := range []string{
+		"serial-getty@ttyS0.service", "getty@tty1.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
+		"fstrim.timer", "e2scrub_reap.service", "systemd-binfmt.service", "systemd-pcrlock-make-policy.service",
+	} {
 		links[filepath.Join(system, masked)] = "/dev/null"
 	}
 	for path, target := range links {
@@ -134,7 +137,15 @@ func configure(root string) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(root, "etc/hostname"), []byte("guest\n"), 0o644)
+	// With these, no boot is a first boot.
+	for path, content := range map[string]string{
+		"etc/hostname": "guest\n", "etc/machine-id": "5ae4c0ff33de4b6e8a7d3a52c1f60b91\n", "etc/.updated": "", "var/.updated": "",
+	} {
+		if err := os.WriteFile(filepath.Join(root, path), []byte(content), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // once makes the folder final by make, which is given a folder that becomes
