@@ -58,23 +58,12 @@ func cloneIn(file string, layers []contract.Mounted, fds []int) error {
 	}
 	defer unix.Close(ns)
 
-	done := make(chan error)
-	go func() {
-		// The thread is never used again: without UnlockOSThread it ends with the
-		// goroutine. Threads of a Go program share root and working directory;
-		// one that enters a mount namespace must have its own.
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil {
-			err = unix.Setns(ns, unix.CLONE_NEWNS)
+	return onOwnThread(func() error {
+		if err := unix.Setns(ns, unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("enter mount namespace %s: %w", file, err)
 		}
-		if err != nil {
-			done <- fmt.Errorf("enter mount namespace %s: %w", file, err)
-			return
-		}
-		done <- cloneLayers(file, layers, fds)
-	}()
-	return <-done
+		return cloneLayers(file, layers, fds)
+	})
 }
 
 func cloneLayers(file string, layers []contract.Mounted, fds []int) error {
@@ -117,7 +106,7 @@ func openBind(m specs.Mount, userns int) (compile.Bind, error) {
 	if o.Recursive {
 		flags, at = flags|unix.AT_RECURSIVE, unix.AT_RECURSIVE
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	fd, err := openTree(m.Source, flags)
 	if err != nil {
 		return compile.Bind{}, fmt.Errorf("open %q for mount %q: %w", m.Source, m.Destination, err)
 	}
@@ -134,6 +123,43 @@ func openBind(m specs.Mount, userns int) (compile.Bind, error) {
 		return compile.Bind{}, fmt.Errorf("open %q for mount %q: %w", m.Source, m.Destination, err)
 	}
 	return compile.Bind{FD: fd, Dir: st.Mode&unix.S_IFMT == unix.S_IFDIR}, nil
+}
+
+// openTree clones what is mounted at path as detached mounts. With all that is
+// mounted below, those of mount namespaces (that of the layers, those of other
+// container programs) stay behind: they would be younger than the namespace of
+// the app, and the kernel mounts no such loop. A copy of this namespace, from
+// which the tree is taken then, has none of them.
+func openTree(path string, flags uint) (int, error) {
+	if flags&unix.AT_RECURSIVE == 0 {
+		return unix.OpenTree(unix.AT_FDCWD, path, flags)
+	}
+	fd := -1
+	err := onOwnThread(func() error {
+		err := unix.Unshare(unix.CLONE_NEWNS)
+		if err == nil {
+			fd, err = unix.OpenTree(unix.AT_FDCWD, path, flags)
+		}
+		return err
+	})
+	return fd, err
+}
+
+// onOwnThread calls f on a thread that nothing else ever runs on and that ends
+// with f: what f makes of the thread's namespaces harms nobody. Threads of a Go
+// program share root and working directory; one that leaves their mount
+// namespace must have its own, as this one does.
+func onOwnThread(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // without UnlockOSThread the thread ends with the goroutine
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // setAttributes sets the attributes of a detached mount and takes it out of the
@@ -153,7 +179,7 @@ func idmapError(path string, err error) error {
 	if err != unix.EINVAL && err != unix.EPERM {
 		return fmt.Errorf("set attributes of %q: %w", path, err)
 	}
-	return fmt.Errorf("the filesystem of %q cannot be id-mapped (%w): move it to one that can, or run the pod with --private-users=no", path, err)
+	return fmt.Errorf("the filesystem of %q, or one mounted below it, cannot be id-mapped (%w): move it to one that can, or run the pod with --private-users=no", path, err)
 }
 
 func closeFDs(fds []int) {
