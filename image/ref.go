@@ -70,7 +70,7 @@ func parseRef(s string) (Ref, error) {
 	if s == stdinText {
 		return Ref{Transport: Stdin}, nil
 	}
-	if strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") {
+	if s == "." || s == ".." || strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") {
 		path, err := filepath.Abs(s)
 		return Ref{Transport: Path, Path: path}, err
 	}

@@ -33,6 +33,8 @@ func TestParseRef(t *testing.T) {
 		{in: "-", transport: "stdin", canonical: "-"},
 		{in: "/a/./b.tar", transport: "path", path: "/a/b.tar", canonical: "/a/b.tar"},
 		{in: "./b:c.tar", transport: "path", path: wd + "/b:c.tar", canonical: wd + "/b:c.tar"},
+		{in: ".", transport: "path", path: wd, canonical: wd},
+		{in: "..", transport: "path", path: filepath.Dir(wd), canonical: filepath.Dir(wd)},
 		{in: "../b", transport: "path", path: filepath.Dir(wd) + "/b", canonical: filepath.Dir(wd) + "/b"},
 		{in: "oci:dir", transport: "oci", path: wd + "/dir", canonical: "oci:" + wd + "/dir"},
 		{in: "oci:/a/b:v1.0", transport: "oci", path: "/a/b", tag: "v1.0", canonical: "oci:/a/b:v1.0"},

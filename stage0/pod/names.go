@@ -25,7 +25,7 @@ func ValidName(name string) error {
 	if name == "" || len(name) > maxName {
 		return fmt.Errorf("pod name %q has %d characters, allowed are 1 to %d", clip(name), len(name), maxName)
 	}
-	for i, c := range []byte(name) {
+	for i, c := range name {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
 		case i > 0 && (c == '.' || c == '-' || c == '_'):
