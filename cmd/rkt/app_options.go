@@ -85,12 +85,15 @@ func (o *appOptions) app() (plan.App, error) {
 	if o.set.Changed("stop-timeout") {
 		a.StopTimeout = &o.stopTimeout
 	}
+	var err error
+	if a.Environment, err = environmentOf(o.envFiles, o.environment); err != nil {
+		return a, fmt.Errorf("image %q: %w", o.image, err)
+	}
 	for _, step := range []struct {
 		flag string
 		do   func() error
 	}{
 		{"supplementary-gids", func() error { return o.addGroups(&a) }},
-		{"environment", func() (err error) { a.Environment, err = environmentOf(o.envFiles, o.environment); return }},
 		{"memory", func() (err error) { a.Limits.MemoryBytes, err = parseBytes(o.memory); return }},
 		{"cpu", func() (err error) { a.Limits.CPUMillis, err = parseMillis(o.cpu); return }},
 		{"restart", func() (err error) { a.Restart, err = parseRestart(o.restart); return }},

@@ -107,7 +107,7 @@ func (p *lineParser) flags(set *pflag.FlagSet, args []string, other *pflag.FlagS
 	seen := make(map[string]bool)
 	err := set.ParseAll(args, func(f *pflag.Flag, value string) error {
 		if _, repeats := f.Value.(pflag.SliceValue); seen[f.Name] && !repeats {
-			return errRepeated
+			return fmt.Errorf("%s is given more than once for the same image or pod", dashed(f.Name))
 		}
 		seen[f.Name] = true
 		return set.Set(f.Name, value)
@@ -129,13 +129,13 @@ func (p *lineParser) flags(set *pflag.FlagSet, args []string, other *pflag.FlagS
 		if known(other, name) {
 			return nil, p.usage("%s must follow an image", dashed(name))
 		}
-	} else if known(other, name) {
+		return nil, p.usage("%v", err)
+	}
+	if known(other, name) {
 		return nil, p.usage("%s must come before the first image", dashed(name))
 	}
-	return nil, p.usage("%v", err)
+	return nil, p.usage("image %q: %v", set.Name(), err) // which may have been meant as an argument
 }
-
-var errRepeated = errors.New("given more than once for the same image or pod")
 
 // known says whether set has a flag of that name or shorthand.
 func known(set *pflag.FlagSet, name string) bool {

@@ -34,8 +34,9 @@ func (o *enterOptions) flags(fs *pflag.FlagSet) {
 func newEnterCommand(env *environment) *cobra.Command {
 	var o enterOptions
 	c := &cobra.Command{
-		Use:   "enter [flags] POD [-- COMMAND [args...]]",
-		Short: "Run a command in an app of a running pod",
+		Use:        "enter [flags] POD [-- COMMAND [args...]]",
+		Short:      "Run a command in an app of a running pod",
+		SuggestFor: []string{"exec", "attach"},
 		Long: `Run a command in an app of a running pod, confined exactly as the app is. Without
 a command it is a shell, with a terminal of its own when this is run on one.`,
 		Example: `  rkt enter web -- cat /etc/hosts
@@ -72,7 +73,7 @@ func enter(ctx context.Context, env *environment, o enterOptions, word string, c
 			return err
 		}
 	}
-	p, err := host.Pods.Find(word)
+	p, err := env.findPod(word)
 	if err != nil {
 		return err
 	}

@@ -25,8 +25,9 @@ func (o *fetchOptions) flags(fs *pflag.FlagSet) {
 func newFetchCommand(env *environment) *cobra.Command {
 	var o fetchOptions
 	c := &cobra.Command{
-		Use:   "fetch REF...",
-		Short: "Bring images into the store",
+		Use:        "fetch REF...",
+		Short:      "Bring images into the store",
+		SuggestFor: []string{"pull"},
 		Long: `Bring images into the store, verified, and print the ID of each on a line.
 
 A REF is one of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,7 +68,7 @@ func fsck(ctx context.Context, env *environment, o fsckOptions) error {
 	}
 	found := fmt.Errorf("%d damaged", len(report.Damage))
 	if o.repair {
-		return found
+		return withHint(found, "rkt fetch the images that are named")
 	}
 	return withHint(found, "rkt fsck --repair")
 }
@@ -75,7 +76,7 @@ func fsck(ctx context.Context, env *environment, o fsckOptions) error {
 func writeFsck(env *environment, r *stage0.Report) {
 	for _, d := range r.Damage {
 		users := ""
-		if len(d.Users) > 0 {
+		if len(d.Users) > 0 && !slices.Equal(d.Users, []string{d.What}) {
 			users = " (needed by " + strings.Join(d.Users, ", ") + ")"
 		}
 		outcome := "damaged"

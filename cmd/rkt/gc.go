@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,8 +40,9 @@ func (o *gcOptions) flags(fs *pflag.FlagSet) {
 func newGCCommand(env *environment) *cobra.Command {
 	var o gcOptions
 	c := &cobra.Command{
-		Use:   "gc",
-		Short: "Remove pods that are over, or image data that nothing needs",
+		Use:        "gc",
+		Short:      "Remove pods that are over, or image data that nothing needs",
+		SuggestFor: []string{"prune"},
 		Long: `Remove the pods that are over, after a grace period that counts from their end,
 prepared pods that were not run in time, and what crashes left behind. What is
 alive without a supervisor is killed. Nothing is removed under something alive.
@@ -123,21 +127,34 @@ func gcImages(ctx context.Context, env *environment, o gcOptions) error {
 	if o.json() {
 		return errors.Join(o.writeJSON(env.stdout, rows), gcErr)
 	}
+	if gcErr == nil || len(rows) > 0 {
+		writeSwept(env.stdout, rows, o.dryRun)
+	}
+	return gcErr
+}
+
+// writeSwept tells what went, then what stays, side by side what stays for the
+// same reasons and the largest first, then the sums.
+func writeSwept(out io.Writer, rows []sweptJSON, dryRun bool) {
 	removed := "removed"
-	if o.dryRun {
+	if dryRun {
 		removed = "would remove"
 	}
-	var freed int64
+	for _, r := range rows {
+		slices.Sort(r.Reasons)
+	}
+	slices.SortFunc(rows, func(a, b sweptJSON) int {
+		return cmp.Or(slices.Compare(a.Reasons, b.Reasons), cmp.Compare(b.Size, a.Size), strings.Compare(a.Digest.Hex(), b.Digest.Hex()))
+	})
+	var freed, left int64
 	for _, r := range rows {
 		if r.Removed {
 			freed += r.Size
-			fmt.Fprintf(env.stdout, "%s %s (%s)\n", removed, r.Digest, byteSize(r.Size))
+			fmt.Fprintf(out, "%s %s (%s)\n", removed, shortID(r.Digest), byteSize(r.Size))
 			continue
 		}
-		fmt.Fprintf(env.stdout, "kept %s (%s): %s\n", r.Digest, byteSize(r.Size), escape.Text(strings.Join(r.Reasons, "; ")))
+		left += r.Size
+		fmt.Fprintf(out, "kept %s (%s): %s\n", shortID(r.Digest), byteSize(r.Size), escape.Text(strings.Join(r.Reasons, "; ")))
 	}
-	if gcErr == nil {
-		fmt.Fprintf(env.stdout, "%s %s\n", removed, byteSize(freed))
-	}
-	return gcErr
+	fmt.Fprintf(out, "%s %s, kept %s\n", removed, byteSize(freed), byteSize(left))
 }

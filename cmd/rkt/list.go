@@ -19,8 +19,9 @@ type listOptions struct{ tableOptions }
 func newListCommand(env *environment) *cobra.Command {
 	var o listOptions
 	c := &cobra.Command{
-		Use:   "list",
-		Short: "List the pods and their apps",
+		Use:        "list",
+		Short:      "List the pods and their apps",
+		SuggestFor: []string{"ps"},
 		Long: `List the pods and their apps, one app a line, in the order of the pods' lives.
 
 STATE is that of the pod: embryo, preparing, aborted, prepared, running,

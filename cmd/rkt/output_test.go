@@ -93,3 +93,20 @@ func TestAge(t *testing.T) {
 		t.Errorf("age of no time = %q", got)
 	}
 }
+
+func TestWhatIsSweptIsToldInOrder(t *testing.T) {
+	a, b, c := digest("a"), digest("b"), digest("c")
+	var out bytes.Buffer
+	writeSwept(&out, []sweptJSON{
+		{Digest: a, Size: 1, Reasons: []string{"image y", "image x"}},
+		{Digest: b, Size: 2 << 10, Reasons: []string{"image x", "image y"}},
+		{Digest: c, Size: 3, Removed: true},
+	}, true)
+	want := "would remove " + shortID(c) + " (3 B)\n" +
+		"kept " + shortID(b) + " (2.0 KiB): image x; image y\n" +
+		"kept " + shortID(a) + " (1 B): image x; image y\n" +
+		"would remove 3 B, kept 2.0 KiB\n"
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", &out, want)
+	}
+}

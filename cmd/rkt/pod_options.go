@@ -76,8 +76,11 @@ func (o *podOptions) spec(env *environment) (plan.Spec, error) {
 
 // parseVolume parses the value of the pod's --volume.
 func parseVolume(text string) (plan.Volume, error) {
-	name, fields, _ := strings.Cut(text, ",")
+	name, fields, ok := strings.Cut(text, ",")
 	v := plan.Volume{Name: name}
+	if !ok {
+		return v, fmt.Errorf("%q is not NAME,kind=host,source=PATH or NAME,kind=empty; SOURCE:TARGET must follow an image", text)
+	}
 	kind := ""
 	for field := range strings.SplitSeq(fields, ",") {
 		key, value, _ := strings.Cut(field, "=")

@@ -23,8 +23,9 @@ func (o *prepareOptions) flags(fs *pflag.FlagSet) {
 func newPrepareCommand(env *environment) *cobra.Command {
 	var o prepareOptions
 	return lineCommand(env, &cobra.Command{
-		Use:   "prepare [pod flags] IMAGE [app flags] [-- args...] [--- IMAGE ...]",
-		Short: "Prepare a pod to be run later, and print its UUID",
+		Use:        "prepare [pod flags] IMAGE [app flags] [-- args...] [--- IMAGE ...]",
+		Short:      "Prepare a pod to be run later, and print its UUID",
+		SuggestFor: []string{"create"},
 		Long: `Prepare a pod to be run later by "rkt run-prepared", and print its UUID. What is
 printed is on the disk. The grammar and the flags are those of "rkt run".`,
 		Example: `  uuid=$(rkt prepare --quiet docker://docker.io/library/busybox -- echo hello)

@@ -66,12 +66,12 @@ func environmentOf(files, vars []string) ([]string, error) {
 	for _, file := range files {
 		lines, err := readEnvFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("read variables: %w", err)
+			return nil, fmt.Errorf("--env-file: %w", err)
 		}
 		all = append(all, lines...)
 	}
 	if err := onceEach(vars); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--environment: %w", err)
 	}
 	return append(all, vars...), nil
 }

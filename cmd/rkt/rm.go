@@ -12,8 +12,9 @@ import (
 func newRmCommand(env *environment) *cobra.Command {
 	var o podSelection
 	c := &cobra.Command{
-		Use:   "rm POD...",
-		Short: "Remove pods that are not running",
+		Use:        "rm POD...",
+		Short:      "Remove pods that are not running",
+		SuggestFor: []string{"remove"},
 		Long: `Remove pods that are not running, with their files and everything they hold on
 this host. What is alive without a supervisor is killed first.`,
 		Example: `  rkt rm web

@@ -73,12 +73,7 @@ Exit status: that of the app; 125 when rkt itself fails, 126 when the command
 cannot be executed, 127 when it is not found, 128+n when signal n ended it.`,
 		Example: `  rkt run docker://docker.io/library/busybox -- echo hello
   rkt list`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &usageError{message: fmt.Sprintf("unknown command %q", args[0]), help: "rkt --help"}
-			}
-			return nil
-		},
+		Args: noSubcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 		PersistentPreRun: func(c *cobra.Command, _ []string) {
 			if c.Annotations[becomesStage1] == "" {
@@ -89,6 +84,7 @@ cannot be executed, 127 when it is not found, 128+n when signal n ended it.`,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
+	root.SetHelpCommand(newHelpCommand())
 	env.flags(root.PersistentFlags())
 	root.SetFlagErrorFunc(flagError)
 	for _, v := range chosen(env, args) {
@@ -98,6 +94,49 @@ cannot be executed, 127 when it is not found, 128+n when signal n ended it.`,
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
 	return root
+}
+
+// newHelpCommand is cobra's, but for mistakes, which it answers with the help
+// text of rkt.
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [command]",
+		Short:   "Help about any command",
+		Example: "  rkt help image list",
+		RunE: func(c *cobra.Command, args []string) error {
+			about, rest, err := c.Root().Traverse(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return unknownCommand(about, rest[0])
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
+}
+
+// unknownCommand is the error of a word that is no command of parent, with those
+// that may be meant: mistyped ones, and those that other programs call so.
+func unknownCommand(parent *cobra.Command, word string) error {
+	message := fmt.Sprintf("unknown command %q", word)
+	if parent.HasParent() {
+		message += " of " + parent.CommandPath()
+	}
+	parent.SuggestionsMinimumDistance = min(2, len(word)/2)
+	if meant := parent.SuggestionsFor(word); len(meant) > 0 {
+		message += "; did you mean " + strings.Join(meant, " or ") + "?"
+	}
+	return &usageError{message: message, help: parent.CommandPath() + " --help"}
+}
+
+// noSubcommand refuses a word where a command was expected.
+func noSubcommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return unknownCommand(c, args[0])
 }
 
 // flagError makes one line with a pointer of what pflag says about a flag.
@@ -114,7 +153,11 @@ func exactArgs(n int, what string) cobra.PositionalArgs {
 		if len(args) == n {
 			return nil
 		}
-		return &usageError{message: fmt.Sprintf("expected %s, got %d arguments", what, len(args)), help: c.CommandPath() + " --help"}
+		message := fmt.Sprintf("expected %s, got %d arguments", what, len(args))
+		if n == 0 {
+			message = fmt.Sprintf("unexpected argument %q", args[0])
+		}
+		return &usageError{message: message, help: c.CommandPath() + " --help"}
 	}
 }
 

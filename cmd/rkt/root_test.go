@@ -1,8 +1,10 @@
 package main
 
 import (
+	"io"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -44,6 +46,26 @@ func TestOnlyTheNamedVerbIsMade(t *testing.T) {
 			if err != nil || !slices.ContainsFunc(chosen(env, tt.args), func(v verb) bool { return v.name == c.Name() }) {
 				t.Errorf("Find(%q) = %q, %v", tt.args, c.Name(), err)
 			}
+		}
+	}
+}
+
+func TestWordsThatAreNoCommand(t *testing.T) {
+	for line, want := range map[string]string{
+		"nonsense":      `unknown command "nonsense"`,
+		"lst":           "did you mean list?",
+		"ps":            "did you mean list?",
+		"images":        "did you mean image?",
+		"help nonsense": `unknown command "nonsense"`,
+		"help image r":  `unknown command "r" of rkt image; did you mean rm?`,
+		"image lst":     `unknown command "lst" of rkt image; did you mean list?`,
+		"list x":        `unexpected argument "x"`,
+	} {
+		env := newEnvironment(os.Stdin, os.Stdout, os.Stderr)
+		env.stdout, env.stderr = io.Discard, io.Discard
+		err := newRootCommand(env, strings.Fields(line)).Execute()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("rkt %s: error %v, want %q", line, err, want)
 		}
 	}
 }

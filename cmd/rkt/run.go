@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -143,6 +144,9 @@ func fetchApps(ctx context.Context, env *environment, policy string, apps []*app
 	for i, a := range apps {
 		img, err := fetcher.Image(ctx, a.image, pull)
 		show.settle()
+		if err != nil && i > 0 && apps[i-1].args == nil && !strings.ContainsAny(a.image, ":@") {
+			return withHint(err, "arguments for the command of an image follow --: %s -- %s", apps[i-1].image, a.image)
+		}
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ func newRunPreparedCommand(env *environment) *cobra.Command {
 	return &cobra.Command{
 		Use:         "run-prepared POD",
 		Short:       "Run a pod that was prepared",
+		SuggestFor:  []string{"start"},
 		Example:     "  rkt run-prepared 3f2a9c01",
 		Annotations: map[string]string{becomesStage1: "yes"},
 		Args:        exactArgs(1, "the UUID or the name of a prepared pod"),
@@ -28,7 +29,7 @@ func runPrepared(ctx context.Context, env *environment, word string) error {
 	if err != nil {
 		return err
 	}
-	p, err := host.Pods.Find(word)
+	p, err := env.findPod(word)
 	if err != nil {
 		return err
 	}

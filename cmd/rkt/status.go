@@ -37,8 +37,9 @@ func (o *statusOptions) flags(fs *pflag.FlagSet) {
 func newStatusCommand(env *environment) *cobra.Command {
 	var o statusOptions
 	c := &cobra.Command{
-		Use:   "status POD",
-		Short: "Show what a pod and its apps are doing",
+		Use:        "status POD",
+		Short:      "Show what a pod and its apps are doing",
+		SuggestFor: []string{"inspect"},
 		Long: `Show what a pod and its apps are doing, as lines KEY=VALUE or as JSON.
 
 POD is a UUID, the unique beginning of one, or a name. An app's line is its exit

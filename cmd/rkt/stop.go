@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -24,8 +25,9 @@ func (o *stopOptions) flags(fs *pflag.FlagSet) {
 func newStopCommand(env *environment) *cobra.Command {
 	var o stopOptions
 	c := &cobra.Command{
-		Use:   "stop POD...",
-		Short: "Stop pods and wait until they have ended",
+		Use:        "stop POD...",
+		Short:      "Stop pods and wait until they have ended",
+		SuggestFor: []string{"kill"},
 		Long: `Stop pods and wait until they have ended. Each app gets its stop signal and,
 after its grace, SIGKILL. What is alive without a supervisor is killed. Stopping
 a pod that has ended is no error.`,
@@ -48,7 +50,7 @@ func stop(ctx context.Context, env *environment, o stopOptions, args []string) e
 	return env.eachPod("stop", words, func(p *pod.Pod) error {
 		stopped, err := stage0.Stop(ctx, p, stage0.StopOptions{Force: o.force})
 		if err == nil && !stopped {
-			env.log.Infof("pod %s has ended already", p.UUID())
+			fmt.Fprintf(env.stderr, "rkt: pod %s has ended already\n", p.UUID())
 		}
 		return err
 	})

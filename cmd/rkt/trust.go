@@ -27,14 +27,6 @@ local files need no rule.`,
 	return c
 }
 
-// noSubcommand refuses a word where a command was expected.
-func noSubcommand(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return &usageError{message: fmt.Sprintf("unknown command %q of %s", args[0], c.CommandPath()), help: c.CommandPath() + " --help"}
-}
-
 // trustAddOptions are the flags of "rkt trust add", one of which is needed.
 type trustAddOptions struct {
 	accept, pinned, reject, ask bool
@@ -161,6 +153,9 @@ type trustRow struct {
 }
 
 func trustList(env *environment, o tableOptions) error {
+	if err := o.check("rkt trust list --help"); err != nil {
+		return err
+	}
 	dirs, err := env.trustDirs()
 	if err != nil {
 		return err
