@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"rkt/internal/sealed"
 	"rkt/stage1/contract"
@@ -35,6 +38,8 @@ func run(args []string) int {
 		if err := sealed.Ensure(); err != nil {
 			return supervise.Fail(err)
 		}
+		// Sealed programs are executed by fd, whose number would be the name.
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData("stage1\x00"))), 0, 0, 0)
 	}
 	switch entry {
 	case contract.EntryRun:

@@ -81,7 +81,10 @@ func (b *bed) unpack(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return root, b.must("umoci", "unpack", "--image", layout+":latest", dir)
+	if err := b.must("umoci", "unpack", "--image", layout+":latest", dir); err != nil {
+		return "", err
+	}
+	return root, b.must("mkdir", "-p", root+"/proc", root+"/sys", root+"/dev")
 }
 
 // floor compiles floor/floor.c and runs it with the cgroups that rkt makes as well.
@@ -172,17 +175,14 @@ func enter(b *bed, runs int) error {
 	if err != nil {
 		return err
 	}
-	pod := exec.Command(b.rkt("run")[0], b.rkt("run", "--name=target", "--net=none", ref, "--", "sleep", "10000")[1:]...)
-	if err := pod.Start(); err != nil {
+	pod, err := startUntil(b.rkt("run", "--name=target", "--net=none", ref, "--", "sh", "-c", "echo ready; exec sleep 10000"), "ready")
+	if err != nil {
 		return err
 	}
 	defer func() {
 		b.quiet(b.rkt("stop", "--force", "target")...)
 		pod.Wait()
 	}()
-	if err := b.must(b.rkt("status", "--wait-ready", "target")...); err != nil {
-		return err
-	}
 	var status struct{ Apps []struct{ PID int } }
 	out, err := exec.Command(b.rkt("status")[0], b.rkt("status", "--format=json", "target")[1:]...).Output()
 	if err != nil {
