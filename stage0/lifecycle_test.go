@@ -96,6 +96,17 @@ func TestStopWithoutStage1ReachesTheSupervisor(t *testing.T) {
 	}
 }
 
+func TestStopMakesAStoppedSupervisorGoOn(t *testing.T) {
+	h := newHost(t)
+	s := h.run("good")
+	s.Process.Signal(unix.SIGSTOP)
+	if stopped, err := Stop(t.Context(), h.pod("web"), StopOptions{}); err != nil || !stopped {
+		t.Errorf("Stop() = %v, %v", stopped, err)
+	}
+	s.Wait()
+	h.wantState(s.uuid, pod.Exited)
+}
+
 func TestStopForceEndsAStoppedSupervisor(t *testing.T) {
 	h := newHost(t)
 	s := h.run("deaf")

@@ -105,6 +105,9 @@ func askToStop(ctx context.Context, p *pod.Pod, o StopOptions) time.Duration {
 		limit = askLimit
 		args = []string{"--force"}
 	}
+	// One that a shell has stopped (Ctrl-Z) hears nothing until it goes on; where
+	// this fails, asking does.
+	_ = p.SignalSupervisor(unix.SIGCONT)
 	c, err := p.Contract()
 	if err == nil {
 		if !o.Force {
