@@ -123,6 +123,9 @@ func (p *lineParser) flags(set *pflag.FlagSet, args []string, other *pflag.FlagS
 		return nil, p.usage("%v", err)
 	}
 	name := unknown.GetSpecifiedName()
+	if name == "i" || name == "t" || name == "tty" { // what other programs call it
+		return nil, p.usage("unknown flag %s; --interactive before the first image gives the app a terminal", dashed(name))
+	}
 	if other == nil { // in front of the images
 		other = pflag.NewFlagSet("", pflag.ContinueOnError)
 		(&appOptions{}).flags(other)

@@ -90,6 +90,7 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 		"a --user=x --user=y":      "--user is given more than once",
 		"--name=x --name=y a":      "--name is given more than once",
 		"--dir=x --dir=y a":        "--dir is given more than once",
+		"-it a":                    "--interactive",
 		"a sh -c x":                `image "sh": unknown shorthand flag: 'c'`,
 		"a --memory":               "memory",
 		"a --init=maybe":           "init",

@@ -27,7 +27,7 @@ func (o *enterOptions) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.workingDir, "working-dir", "", "folder to start in (default the app's)")
 	fs.StringArrayVarP(&o.environment, "environment", "e", nil, "NAME=VALUE")
 	fs.BoolVarP(&o.terminal, "tty", "t", false, "give the command a terminal of its own, joined to this one")
-	fs.BoolVarP(&o.stdin, "stdin", "i", true, "pass on what is typed")
+	fs.BoolVarP(&o.stdin, "stdin", "i", true, "pass on stdin; it always is, but from a terminal only with --tty")
 	fs.SetInterspersed(false)
 }
 
