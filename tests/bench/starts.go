@@ -59,7 +59,7 @@ func (b *bed) starters() ([]contender, error) {
 		}
 		for _, runtime := range []string{"crun", "runc"} {
 			if b.peers[runtime] {
-				name := "bench-" + runtime
+				name := filepath.Base(b.dir) + "-" + runtime
 				all = append(all, contender{name: runtime + " run, ready bundle, seccomp", argv: []string{runtime, "run", "--bundle", bundle, name}})
 			}
 		}
@@ -213,9 +213,10 @@ func enter(b *bed, runs int) error {
 			if !b.peers[runtime] {
 				continue
 			}
-			id := "bench-exec-" + runtime
-			if err := b.must(runtime, "run", "-d", "--bundle", bundle, id); err != nil {
-				return err
+			id := filepath.Base(b.dir) + "-" + runtime
+			// What runs keeps the streams: a pipe would never end.
+			if err := exec.Command(runtime, "run", "-d", "--bundle", bundle, id).Run(); err != nil {
+				return fmt.Errorf("%s run -d: %w", runtime, err)
 			}
 			defer b.quiet(runtime, "delete", "-f", id)
 			all = append(all, contender{name: runtime + " exec", argv: []string{runtime, "exec", id, "/bin/true"}})
