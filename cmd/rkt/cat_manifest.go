@@ -32,8 +32,9 @@ func newCatManifestCommand(env *environment) *cobra.Command {
 		Long: `Print what stage0 decided for a pod, as one JSON value: "pod" is pod.json, "host"
 is host.json (what this host lent to the run), and "apps" holds app.json,
 config.json and limits of each app by its name.`,
-		Example: `  rkt cat-manifest web | jq .apps.web.config.process.args`,
-		RunE:    func(_ *cobra.Command, args []string) error { return catPodManifest(env, o, args) },
+		Example:           `  rkt cat-manifest web | jq .apps.web.config.process.args`,
+		ValidArgsFunction: env.completeOnePod,
+		RunE:              func(_ *cobra.Command, args []string) error { return catPodManifest(env, o, args) },
 	}
 	o.flags(c.Flags())
 	return c

@@ -41,9 +41,10 @@ func newEnterCommand(env *environment) *cobra.Command {
 a command it is a shell, with a terminal of its own when this is run on one.`,
 		Example: `  rkt enter web -- cat /etc/hosts
   rkt enter -it --app=redis 3f2a9c01`,
-		Annotations: map[string]string{becomesStage1: "yes"},
-		Args:        minimumArgs(1, "the UUID or the name of a running pod"),
-		RunE:        func(c *cobra.Command, args []string) error { return enter(c.Context(), env, o, args[0], args[1:]) },
+		Annotations:       map[string]string{becomesStage1: "yes"},
+		Args:              minimumArgs(1, "the UUID or the name of a running pod"),
+		ValidArgsFunction: env.completeOnePod,
+		RunE:              func(c *cobra.Command, args []string) error { return enter(c.Context(), env, o, args[0], args[1:]) },
 	}
 	o.flags(c.Flags())
 	return c

@@ -19,7 +19,8 @@ func newRmCommand(env *environment) *cobra.Command {
 this host. What is alive without a supervisor is killed first.`,
 		Example: `  rkt rm web
   rkt rm --uuid-file=/run/web.uuid`,
-		RunE: func(c *cobra.Command, args []string) error { return rm(c.Context(), env, o, args) },
+		ValidArgsFunction: env.completePods,
+		RunE:              func(c *cobra.Command, args []string) error { return rm(c.Context(), env, o, args) },
 	}
 	o.flags(c.Flags())
 	return c

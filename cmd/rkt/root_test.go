@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"slices"
@@ -66,6 +67,29 @@ func TestWordsThatAreNoCommand(t *testing.T) {
 		err := newRootCommand(env, strings.Fields(line)).Execute()
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("rkt %s: error %v, want %q", line, err, want)
+		}
+	}
+}
+
+func TestShellsCompleteTheFlagsOfRun(t *testing.T) {
+	for line, want := range map[string]string{
+		"run --n":                  "--name --net",
+		"run --net=host image --n": "--name",
+		"run --name web --ne":      "--net",
+		"run image --mem":          "--memory",
+		"prepare --qu":             "--quiet",
+		"run im":                   "",
+	} {
+		var out bytes.Buffer
+		env := newEnvironment(os.Stdin, os.Stdout, os.Stderr)
+		env.stdout, env.stderr = &out, io.Discard
+		args := append([]string{"__completeNoDesc"}, strings.Fields(line)...)
+		if err := newRootCommand(env, args).Execute(); err != nil {
+			t.Fatal(err)
+		}
+		words := strings.Fields(out.String())
+		if got := strings.Join(words[:len(words)-1], " "); got != want { // the last one is for the script
+			t.Errorf("%s: completed as %q, want %q", line, got, want)
 		}
 	}
 }

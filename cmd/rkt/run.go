@@ -67,6 +67,18 @@ func lineCommand(env *environment, c *cobra.Command, podFlags func(*pflag.FlagSe
 		}
 		return do(c.Context(), apps)
 	}
+	c.ValidArgsFunction = func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		flags := pflag.NewFlagSet(c.Name(), pflag.ContinueOnError)
+		podFlags(flags)
+		env.flags(flags)
+		flags.SetInterspersed(false)
+		flags.Usage = func() {}
+		if err := flags.Parse(args); err == nil && flags.NArg() > 0 { // behind an image
+			flags = pflag.NewFlagSet(c.Name(), pflag.ContinueOnError)
+			(&appOptions{}).flags(flags)
+		}
+		return completeFlags(word, flags)
+	}
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) { lineHelp(env, c, podFlags) })
 	return c
 }

@@ -11,13 +11,14 @@ import (
 
 func newRunPreparedCommand(env *environment) *cobra.Command {
 	return &cobra.Command{
-		Use:         "run-prepared POD",
-		Short:       "Run a pod that was prepared",
-		SuggestFor:  []string{"start"},
-		Example:     "  rkt run-prepared 3f2a9c01",
-		Annotations: map[string]string{becomesStage1: "yes"},
-		Args:        exactArgs(1, "the UUID or the name of a prepared pod"),
-		RunE:        func(c *cobra.Command, args []string) error { return runPrepared(c.Context(), env, args[0]) },
+		Use:               "run-prepared POD",
+		Short:             "Run a pod that was prepared",
+		SuggestFor:        []string{"start"},
+		Example:           "  rkt run-prepared 3f2a9c01",
+		Annotations:       map[string]string{becomesStage1: "yes"},
+		Args:              exactArgs(1, "the UUID or the name of a prepared pod"),
+		ValidArgsFunction: env.completeOnePod,
+		RunE:              func(c *cobra.Command, args []string) error { return runPrepared(c.Context(), env, args[0]) },
 	}
 }
 

@@ -48,7 +48,8 @@ the kernel wakes it.`,
 		Example: `  rkt status web
   rkt status --wait-ready=10s --uuid-file=/run/web.uuid
   rkt status --wait --format=json 3f2a | jq '.apps[].exitCode'`,
-		RunE: func(c *cobra.Command, args []string) error { return status(c.Context(), env, o, args) },
+		ValidArgsFunction: env.completeOnePod,
+		RunE:              func(c *cobra.Command, args []string) error { return status(c.Context(), env, o, args) },
 	}
 	o.flags(c.Flags())
 	return c

@@ -33,7 +33,8 @@ after its grace, SIGKILL. What is alive without a supervisor is killed. Stopping
 a pod that has ended is no error.`,
 		Example: `  rkt stop web
   rkt stop --force 3f2a 9c11`,
-		RunE: func(c *cobra.Command, args []string) error { return stop(c.Context(), env, o, args) },
+		ValidArgsFunction: env.completePods,
+		RunE:              func(c *cobra.Command, args []string) error { return stop(c.Context(), env, o, args) },
 	}
 	o.flags(c.Flags())
 	return c
