@@ -69,7 +69,7 @@ func (m machine) arguments() []string {
 		"-accel", "tcg,thread=multi", "-cpu", "max,-cx16", "-smp", "2", "-m", "2048",
 		"-nodefaults", "-nic", "none", "-display", "none", "-no-reboot", "-serial", "file:" + m.console(),
 		"-kernel", filepath.Join(string(m.guest), "kernel"), "-initrd", filepath.Join(string(m.guest), "initrd"),
-		"-append", "console=ttyS0 root=LABEL=rkt-root rw panic=1 quiet module_blacklist=kvm_amd,kvm_intel,psmouse systemd.show_status=0",
+		"-append", "console=ttyS0 root=LABEL=rkt-root rw panic=1 loglevel=5 module_blacklist=kvm_amd,kvm_intel,psmouse systemd.show_status=0",
 		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
 	}
 	// What a guest writes goes to a temporary file and is lost with it.
