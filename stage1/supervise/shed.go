@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -12,11 +13,12 @@ import (
 // that only the start needed. Most pods that live shorter never pay for it.
 const shedAfter = 2 * time.Second
 
-// shed unmaps the pages of the program itself that are in memory: they stay in
-// the page cache, and the few that a waiting supervisor touches come back. What
-// the start left on the heap is kept on purpose: to find it, the collector would
-// need more than it frees.
+// shed gives back what the start left on the heap and unmaps the pages of the
+// program itself that are in memory: they stay in the page cache, and the few
+// that a waiting supervisor touches come back. It collects once only: a second
+// collection costs more memory than it finds.
 func shed() {
+	debug.FreeOSMemory()
 	b, err := readFile("/proc/self/maps")
 	if err != nil {
 		return
