@@ -89,14 +89,11 @@ func (p *lineParser) app(args []string) (app *appOptions, rest []string, err err
 		app.args = left
 		return app, next, nil
 	}
-	if next != nil {
-		next = slices.Concat(left, []string{argsEnd}, next)
-		if len(left) == 0 {
-			next = next[1:]
-		}
-		return app, next, nil
+	if len(left) > 0 {
+		// It might be taken for another image; other programs take it for the command.
+		return nil, nil, p.usage("%q after the image %q: %s begins the arguments of its command, %s another image", left[0], image, argsBegin, argsEnd)
 	}
-	return app, left, nil
+	return app, next, nil
 }
 
 // flags parses the flags that args begin with and returns the rest. An unknown

@@ -42,12 +42,12 @@ func TestCommandLines(t *testing.T) {
 		{"a -- -x --name=y --", "", []app{{"a", "", []string{"-x", "--name=y", "--"}}}},
 		{"a -- x --- b", "", []app{{"a", "", []string{"x"}}, {image: "b"}}},
 		{"a -- --- b", "", []app{{image: "a"}, {image: "b"}}},
-		{"a b c", "", []app{{image: "a"}, {image: "b"}, {image: "c"}}},
+		{"a --- b --- c", "", []app{{image: "a"}, {image: "b"}, {image: "c"}}},
 		{"a --name=x --- b --name=y -- z", "", []app{{image: "a", name: "x"}, {"b", "y", []string{"z"}}}},
 		{"a -- x --- b -- y --- c", "", []app{{"a", "", []string{"x"}}, {"b", "", []string{"y"}}, {image: "c"}}},
 		{"a --- b -- x", "", []app{{image: "a"}, {"b", "", []string{"x"}}}},
 		{"- -- x", "", []app{{"-", "", []string{"x"}}}},
-		{"a --name=x b --name=y", "", []app{{image: "a", name: "x"}, {image: "b", name: "y"}}},
+		{"a --name=x --- b --name=y", "", []app{{image: "a", name: "x"}, {image: "b", name: "y"}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {
@@ -91,7 +91,8 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 		"--name=x --name=y a":      "--name is given more than once",
 		"--dir=x --dir=y a":        "--dir is given more than once",
 		"-it a":                    "--interactive",
-		"a sh -c x":                `image "sh": unknown shorthand flag: 'c'`,
+		"a sh -c x":                `"sh" after the image "a": -- begins`,
+		"a b":                      `"b" after the image "a": -- begins`,
 		"a --memory":               "memory",
 		"a --init=maybe":           "init",
 		"a --stop-timeout=10":      "stop-timeout",
