@@ -14,6 +14,7 @@ LIBEXEC := $(DESTDIR)$(PREFIX)/libexec/rkt
 TEST_CACHE ?= /var/cache/rkt-tests
 # Debian packages that the tests and the benchmarks use.
 TEST_PACKAGES := mmdebstrap umoci skopeo e2fsprogs attr strace
+VM_PACKAGES := mmdebstrap qemu-system-x86 e2fsprogs
 BENCH_PACKAGES := podman crun runc bubblewrap gcc libc6-dev
 
 .PHONY: help
@@ -57,6 +58,22 @@ test-programs: bin/tests/registry
 
 bin/tests/registry: tests/registry/main.go tests/registry/go.mod
 	cd tests/registry && $(GO_BUILD) -o $(CURDIR)/$@ .
+
+# Guests with systemd and cgroup v2: GUEST=debian12 or debian13, RUN=regexp of tests, IN=folders of packages.
+GUEST ?= debian13
+RUN ?= .
+IN ?= ./tests
+VM = go run ./tests/vm -cache $(TEST_CACHE)
+
+.PHONY: test-vm
+test-vm: build test-programs ## RUN=regexp in a Debian guest (not in `test` until its time is measured)
+	@./tests/need $(VM_PACKAGES)
+	$(VM) -guest $(GUEST) -run '$(RUN)' $(IN)
+
+.PHONY: test-vm-full
+test-vm-full: build test-programs ## every test in each Debian guest
+	@./tests/need $(VM_PACKAGES)
+	$(VM) -guest debian13,debian12 -timeout 90m $$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | sed -n '/depcheck$$/d; s/^rkt/./p')
 
 .PHONY: bench
 bench: build ## start-up, enter, fetch, memory beside the installed peers (as root)

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -166,7 +167,22 @@ type result struct {
 func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
 	all := append([]string{"--dir=" + h.data, "--run-dir=" + h.run, "--local-config=" + h.conf, "--system-config=/nonexistent"}, h.flags...)
 	all = append(all, args...)
+	if slices.ContainsFunc(args, isLimit) && delegates() {
+		return exec.CommandContext(ctx, "systemd-run", append([]string{"--quiet", "--scope", "--property=Delegate=yes", "--", program("rkt")}, all...)...)
+	}
 	return exec.CommandContext(ctx, program("rkt"), all...)
+}
+
+func isLimit(arg string) bool {
+	return strings.HasPrefix(arg, "--memory=") || strings.HasPrefix(arg, "--cpu=") || strings.HasPrefix(arg, "--pids=")
+}
+
+// delegates says whether limits need what systemd delegates: with cgroup v2 alone,
+// a cgroup in which a shell or a test is beside rkt gives its children none.
+func delegates() bool {
+	_, unified := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	_, booted := os.Stat("/run/systemd/system")
+	return unified == nil && booted == nil
 }
 
 // program is the path of a built program.
