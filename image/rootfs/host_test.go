@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -98,7 +99,13 @@ func newHost(t testing.TB, driver string) *host {
 		if err := h.layers(t).Release(context.Background(), func(cas.Digest) bool { return false }); err != nil {
 			t.Error(err)
 		}
-		if after := mountsAndLoops(t); after != before {
+		after := mountsAndLoops(t)
+		// The kernel frees a loop device after the last that has its mount is
+		// gone: a process that was just forked may still be one.
+		for deadline := time.Now().Add(10 * time.Second); after != before && time.Now().Before(deadline); after = mountsAndLoops(t) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if after != before {
 			t.Errorf("left behind\n%s\nbefore\n%s", after, before)
 		}
 	})
