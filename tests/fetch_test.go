@@ -290,7 +290,7 @@ func TestFetchRefusesWrongBytes(t *testing.T) {
 				w.WriteHeader(http.StatusNotFound)
 			}
 			return blob(q)
-		}, "not found"},
+		}, "404 Not Found"},
 		{"manifest of 5 MB", func(_ *breaking, _ int, w http.ResponseWriter, q *http.Request) bool {
 			m := strings.Contains(q.URL.Path, "/manifests/")
 			if m {

@@ -20,6 +20,14 @@ func (h *host) ready(name string, appFlags ...string) *process {
 	if got := p.line(); got != "ready" {
 		h.t.Fatalf("the app printed %q", got)
 	}
+	// The shell has handlers that sleep has not.
+	comm := fmt.Sprintf("/proc/%d/comm", h.appPID(name))
+	eventually(h.t, func() error {
+		if b, err := os.ReadFile(comm); err != nil || string(b) != "sleep\n" {
+			return fmt.Errorf("the app is %q (%v), not sleep yet", b, err)
+		}
+		return nil
+	})
 	return p
 }
 
