@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -227,6 +228,42 @@ func TestParseOwn(t *testing.T) {
 	} {
 		if got[controller] != want {
 			t.Errorf("own cgroup of %q = %q, want %q", controller, got[controller], want)
+		}
+	}
+}
+
+// The pod is in a unit that is called like rkt's own folders.
+func TestFindLooksIntoUnits(t *testing.T) {
+	h := realHost(t, V2, Hybrid)
+	root := h.root
+	if h.Mode == Hybrid {
+		root = filepath.Join(h.root, "unified")
+	}
+	own, err := h.ownDir("", root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := filepath.Join(own, "rkt-"+testUUID(t)+".service")
+	if err := os.Mkdir(unit, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(unit)
+	inUnit := &Host{Mode: V2, root: unit, own: map[string]string{"": "/"}}
+	cg, err := inUnit.Make(testUUID(t), []App{{Name: "a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer Remove(cg)
+
+	got, err := Find(testUUID(t))
+	if err != nil || !slices.Equal(Folders(got), Folders(cg)) {
+		t.Errorf("Find() = %v, %v, want %v", Folders(got), err, Folders(cg))
+	}
+	for name, want := range map[string]bool{
+		"rkt-5ae4c0ff-33de-4b6e-8a7d-3a52c1f60b91": true, "rkt-redis.service": false, "rkt-": false, "5ae4c0ff-33de-4b6e-8a7d-3a52c1f60b91": false,
+	} {
+		if isPod(name) != want {
+			t.Errorf("isPod(%q) = %v", name, !want)
 		}
 	}
 }

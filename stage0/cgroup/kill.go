@@ -140,7 +140,7 @@ func Find(uuid string) (contract.Cgroup, error) {
 			cg.V1[path] = path
 			return filepath.SkipDir
 		}
-		if strings.HasPrefix(e.Name(), podPrefix) {
+		if isPod(e.Name()) {
 			return filepath.SkipDir // another pod's
 		}
 		return nil
@@ -149,4 +149,11 @@ func Find(uuid string) (contract.Cgroup, error) {
 		return cg, fmt.Errorf("look for cgroups of pod %s: %w", uuid, err)
 	}
 	return cg, nil
+}
+
+// isPod says whether a folder of that name is a pod's. A unit may well be called
+// rkt-redis.service, and have pods below it.
+func isPod(name string) bool {
+	uuid, ok := strings.CutPrefix(name, podPrefix)
+	return ok && len(uuid) == 36 && strings.Trim(uuid, "0123456789abcdef-") == ""
 }
