@@ -1,7 +1,7 @@
 // Command vm runs tests in a machine of its own: Debian with systemd as pid 1,
 // cgroup v2 alone and AppArmor, booted by qemu without hardware help.
 //
-//	vm [-guest NAME,NAME] [-run REGEXP] [-timeout D] [PACKAGE...]
+//	vm [-guest NAME,NAME] [-run REGEXP] [-count N] [-timeout D] [PACKAGE...]
 //
 // The packages are folders of this module; ./tests, the black-box suite, when
 // none is named. What a guest printed, its journal and its console are kept in a
@@ -26,6 +26,7 @@ import (
 type options struct {
 	cache, bin, out string
 	run             string
+	count           int
 	timeout         time.Duration
 	packages        []string
 }
@@ -37,6 +38,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "folder of the built programs")
 	flag.StringVar(&o.out, "out", "tests/results/vm", "folder for the output, the journal and the console of each guest")
 	flag.StringVar(&o.run, "run", ".", "regular expression of the tests to run")
+	flag.IntVar(&o.count, "count", 1, "run each test that many times")
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "limit for a guest, from power on to power off")
 	flag.Parse()
 	if o.packages = flag.Args(); len(o.packages) == 0 {

@@ -42,7 +42,7 @@ func makePrograms(ctx context.Context, dir string, o options) (disk string, err 
 	if err != nil {
 		return "", err
 	}
-	settings := fmt.Sprintf("RUN=%s\nLIMIT=%d\n", quoted(o.run), int((o.timeout - bootAllowance).Seconds()))
+	settings := fmt.Sprintf("RUN=%s\nCOUNT=%d\nLIMIT=%d\n", quoted(o.run), o.count, int((o.timeout - bootAllowance).Seconds()))
 	for name, content := range map[string]string{"run": string(run), "settings": settings, "tests": list.String()} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o755); err != nil {
 			return "", err
