@@ -44,11 +44,11 @@ test-packages:
 .PHONY: test-unit
 test-unit: build ## tests beside the code
 	go vet ./...
-	go test -p 1 $$(go list ./... | grep -v '^rkt/tests$$') # one at a time: they look at the whole machine
+	go test $(TEST_FLAGS) -p 1 $$(go list ./... | grep -v '^rkt/tests$$') # one at a time: they look at the whole machine
 
 .PHONY: test-e2e
 test-e2e: build test-programs ## the built programs on real registries, images and kernels
-	RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test -count=1 -timeout 40m ./tests
+	RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test $(TEST_FLAGS) -count=1 -timeout 40m ./tests
 
 # What the tests run beside rkt. The registry is a module of its own.
 .PHONY: test-programs
