@@ -365,6 +365,7 @@ func TestOOM(t *testing.T) {
 		limit = filepath.Join(dir, "app.a/memory.limit_in_bytes")
 	}
 	if err := os.WriteFile(limit, []byte("16777216"), 0); err != nil {
+		p.write() // for the clean-up
 		t.Skipf("no memory controller: %v", err)
 	}
 	code, _, stderr := p.run()

@@ -186,6 +186,9 @@ func writeIndex(t testing.TB, path string, tree *layer.Tree, tarFile io.ReaderAt
 // mounted mounts a layer attached nowhere and returns a path that leads into it.
 func mounted(t testing.TB, driver string, directIO bool, tarPath, indexPath string) string {
 	t.Helper()
+	if driver == DriverErofs {
+		needFileMounts(t)
+	}
 	s := source{}
 	var err error
 	if s.tar, err = os.Open(tarPath); err == nil {

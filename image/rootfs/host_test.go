@@ -88,6 +88,9 @@ type host struct {
 func newHost(t testing.TB, driver string) *host {
 	t.Helper()
 	needRoot(t)
+	if driver == DriverErofs {
+		needFileMounts(t)
+	}
 	h := &host{dir: scratch(t)}
 	if err := os.MkdirAll(filepath.Join(h.dir, "data"), 0o700); err != nil {
 		t.Fatal(err)
@@ -110,6 +113,23 @@ func newHost(t testing.TB, driver string) *host {
 		}
 	})
 	return h
+}
+
+// needFileMounts skips where the kernel cannot mount EROFS from files.
+func needFileMounts(t testing.TB) {
+	t.Helper()
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	release := unix.ByteSliceToString(name.Release[:])
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		t.Fatalf("read kernel release %q: %v", release, err)
+	}
+	if major < 6 || major == 6 && minor < 12 {
+		t.Skipf("Linux %s mounts EROFS from block devices alone, files came with 6.12", release)
+	}
 }
 
 func openStore(t testing.TB, dir string) *cas.Store {

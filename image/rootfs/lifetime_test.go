@@ -222,6 +222,8 @@ func TestNamespaceIsEmpty(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
+	needRoot(t)
+	needFileMounts(t)
 	h := newHost(t, "")
 	l := h.layers(t)
 	if l.Driver() != DriverErofs || l.Why() == "" {

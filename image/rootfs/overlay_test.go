@@ -206,7 +206,7 @@ func overlayChild(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, option := range [][2]string{{"lowerdir+", base + "/0"}, {"lowerdir+", base + "/1"}, {"upperdir", base + "/2/upper"}, {"workdir", base + "/2/work"}} {
+	for _, option := range [][2]string{{"lowerdir", base + "/0:" + base + "/1"}, {"upperdir", base + "/2/upper"}, {"workdir", base + "/2/work"}} {
 		if err := unix.FsconfigSetString(fs, option[0], option[1]); err != nil {
 			t.Fatalf("%s: %v", option[0], configError(fs, option[0], err))
 		}
