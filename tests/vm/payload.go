@@ -28,14 +28,15 @@ func makePrograms(ctx context.Context, dir string, o options) (disk string, err 
 			return "", err
 		}
 		// A test runs in the folder of its package, and finds its golden files.
-		src := filepath.Join(root, "src", p)
-		if err := os.MkdirAll(src, 0o755); err != nil {
+		sources, err := filepath.Glob(filepath.Join(p, "*.go"))
+		if err != nil {
 			return "", err
 		}
 		if golden := filepath.Join(p, "testdata"); exists(golden) {
-			if err := copyInto(ctx, src, golden); err != nil {
-				return "", err
-			}
+			sources = append(sources, golden)
+		}
+		if err := copyInto(ctx, filepath.Join(root, "src", p), sources...); err != nil {
+			return "", err
 		}
 	}
 	run, err := files.ReadFile("guest/" + script)
