@@ -165,12 +165,16 @@ type result struct {
 
 // command is the program rkt with the folders of h.
 func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
-	all := append([]string{"--dir=" + h.data, "--run-dir=" + h.run, "--local-config=" + h.conf, "--system-config=/nonexistent"}, h.flags...)
-	all = append(all, args...)
+	all := append(h.arguments(), args...)
 	if slices.ContainsFunc(args, isLimit) && delegates() {
 		return exec.CommandContext(ctx, "systemd-run", append([]string{"--quiet", "--scope", "--property=Delegate=yes", "--", program("rkt")}, all...)...)
 	}
 	return exec.CommandContext(ctx, program("rkt"), all...)
+}
+
+// arguments are those that every command of h begins with.
+func (h *host) arguments() []string {
+	return append([]string{"--dir=" + h.data, "--run-dir=" + h.run, "--local-config=" + h.conf, "--system-config=/nonexistent"}, h.flags...)
 }
 
 func isLimit(arg string) bool {
