@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"rkt/fetch"
@@ -37,6 +38,9 @@ type environment struct {
 	// that they end rkt, which loses nothing: the next command finds out. Verbs
 	// that become a stage1 do without it, as it costs 0.1 ms.
 	catchSignals func()
+	// lines are the commands with the grammar of parseCommandLine, and the flags
+	// of their pods.
+	lines map[*cobra.Command]func(*pflag.FlagSet)
 
 	debug        bool
 	dataDir      string
@@ -57,7 +61,7 @@ func newEnvironment(stdin, stdout, stderr *os.File) *environment {
 	log := logrus.New()
 	log.Out = stderr
 	log.Formatter = &logrus.TextFormatter{DisableTimestamp: true}
-	return &environment{stdin: stdin, stdout: stdout, stderr: stderr, log: log, catchSignals: func() {}}
+	return &environment{stdin: stdin, stdout: stdout, stderr: stderr, log: log, catchSignals: func() {}, lines: make(map[*cobra.Command]func(*pflag.FlagSet))}
 }
 
 // flags adds the flags that every verb has.

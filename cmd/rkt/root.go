@@ -84,7 +84,7 @@ cannot be executed, 127 when it is not found, 128+n when signal n ended it.`,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.SetHelpCommand(newHelpCommand())
+	root.SetHelpCommand(newHelpCommand(env))
 	env.flags(root.PersistentFlags())
 	root.SetFlagErrorFunc(flagError)
 	for _, v := range chosen(env, args) {
@@ -94,27 +94,6 @@ cannot be executed, 127 when it is not found, 128+n when signal n ended it.`,
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
 	return root
-}
-
-// newHelpCommand is cobra's, but for mistakes, which it answers with the help
-// text of rkt.
-func newHelpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "help [command]",
-		Short:   "Help about any command",
-		Example: "  rkt help image list",
-		RunE: func(c *cobra.Command, args []string) error {
-			about, rest, err := c.Root().Traverse(args)
-			if err != nil {
-				return err
-			}
-			if len(rest) > 0 {
-				return unknownCommand(about, rest[0])
-			}
-			about.InitDefaultHelpFlag()
-			return about.Help()
-		},
-	}
 }
 
 // unknownCommand is the error of a word that is no command of parent, with those

@@ -80,6 +80,7 @@ func lineCommand(env *environment, c *cobra.Command, podFlags func(*pflag.FlagSe
 		return completeFlags(word, flags)
 	}
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) { lineHelp(env, c, podFlags) })
+	env.lines[c] = podFlags
 	return c
 }
 
