@@ -17,9 +17,6 @@ const (
 	WaitMaps = "id maps"
 	// WaitPinned: the sandbox is ready. The parent opens the child's namespaces.
 	WaitPinned = "namespaces to be opened"
-	// WaitCgroup: the app's process exists and its mounts are made, but for its
-	// cgroup namespace. The parent moves it into the v1 cgroups.
-	WaitCgroup = "cgroups"
 	// WaitExec: the process is confined and about to execute the app. The parent
 	// reads back what it wants to be sure of, and takes the terminal.
 	WaitExec = "go"
@@ -52,12 +49,21 @@ type Bind struct {
 	Dir bool // it is a directory, and so its mount point must be
 }
 
+// Tasks is the file "tasks" of a v1 cgroup, open for writing: the kernel asks who
+// opened it, not who writes.
+type Tasks struct {
+	FD   int
+	Name string // the folder of the hierarchy
+}
+
 // Common is what a start and an enter are given alike.
 type Common struct {
 	// Stdio are the file descriptors for 0, 1 and 2; not used with a terminal.
 	Stdio [3]int
 	// Terminal makes a pty in the app's devpts the controlling terminal.
 	Terminal bool
+	// Tasks are the v1 cgroups to move into.
+	Tasks []Tasks
 	// Seccomp is struct sock_filter[]; empty = no filter.
 	Seccomp []byte
 	// KeepCapabilities lets a process whose config.json has no capabilities at all

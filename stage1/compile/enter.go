@@ -32,7 +32,6 @@ func Enter(req *contract.EnterRequest, spec *specs.Spec, pod *contract.Pod, res 
 	p := &program.Program{}
 	hide(p)
 	setOOMScore(p, spec.Process)
-	p.Wait(WaitCgroup)
 
 	// One call joins all or none of them: an app that ends meanwhile leaves no
 	// process half in and half out. A namespace that is the caller's own already
@@ -44,6 +43,7 @@ func Enter(req *contract.EnterRequest, spec *specs.Spec, pod *contract.Pod, res 
 	}
 	p.Setns(p.FD(res.Process, "app"), flags).Because("join the namespaces of the app")
 	p.Fork(unix.CLONE_PARENT | uintptr(unix.SIGCHLD)).Because("go on in the pid namespace")
+	moveIntoCgroups(p, res.Tasks)
 	if pod.User == contract.Private {
 		becomeRoot(p)
 	}

@@ -30,6 +30,7 @@ func Fly(app *contract.App, spec *specs.Spec, pod *contract.Pod, host *contract.
 
 	setOOMScore(s.Program, spec.Process)
 	s.Unshare(unix.CLONE_NEWNS).Because("leave the host's mounts")
+	moveIntoCgroups(s.Program, s.res.Tasks)
 	s.Umask(0).Because("make files with the modes that are asked for")
 	s.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "").Because("keep mounts from getting to the host")
 
@@ -46,7 +47,6 @@ func Fly(app *contract.App, spec *specs.Spec, pod *contract.Pod, host *contract.
 	if err := s.makeWorkingDir(); err != nil {
 		return nil, err
 	}
-	s.Wait(WaitCgroup)
 	s.enterRoot()
 
 	return s.Program, confine(s.Program, confinement{

@@ -79,7 +79,7 @@ func testSpec() *specs.Spec {
 
 func testResources() *Resources {
 	r := &Resources{
-		Common:     Common{Stdio: [3]int{0, 1, 2}, Seccomp: make([]byte, 16)},
+		Common:     Common{Stdio: [3]int{0, 1, 2}, Tasks: []Tasks{{FD: 5, Name: "memory"}}, Seccomp: make([]byte, 16)},
 		Namespaces: Namespaces{User: 20, Net: 21, IPC: 22, UTS: 23, PID: None},
 		Layers:     []int{30, 31},
 		Upper:      32,

@@ -240,10 +240,6 @@ func (tr *trial) start() (*started, error) {
 }
 
 func (tr *trial) meet(c *started) error {
-	if err := c.Until(WaitCgroup); err != nil {
-		return err
-	}
-	tr.must(c.Release())
 	if err := c.Until(WaitExec); err != nil {
 		return err
 	}

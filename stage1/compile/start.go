@@ -27,10 +27,9 @@ type start struct {
 }
 
 // Start is the program that starts an app, for a child in its cgroup of the
-// unified hierarchy and in the pod directory. The parent waits for WaitCgroup,
-// moves the child, releases it, waits for WaitExec, looks, releases it, and
-// reads the rest with program.Child.Done; ExecFailure explains a child that
-// ended without executing the app. Whatever config.json asks for that is not
+// unified hierarchy and in the pod directory. The parent waits for WaitExec,
+// looks, releases it, and reads the rest with program.Child.Done; ExecFailure
+// explains a child that ended without executing the app. Whatever config.json asks for that is not
 // supported is an error.
 func Start(app *contract.App, spec *specs.Spec, pod *contract.Pod, host *contract.Host, res *Resources) (*program.Program, error) {
 	if err := checkSupported(spec); err != nil {
@@ -51,7 +50,7 @@ func Start(app *contract.App, spec *specs.Spec, pod *contract.Pod, host *contrac
 	if err := s.makeWorkingDir(); err != nil {
 		return nil, err
 	}
-	if err := s.joinCgroup(); err != nil {
+	if err := s.leaveHostCgroups(); err != nil {
 		return nil, err
 	}
 	if err := s.protectPaths(); err != nil {
@@ -117,6 +116,7 @@ func (s *start) leaveHost() {
 	if s.app.PID != contract.PIDHost {
 		s.Fork(unix.CLONE_PARENT | uintptr(unix.SIGCHLD)).Because("go on in the pid namespace")
 	}
+	moveIntoCgroups(s.Program, s.res.Tasks) // after the fork: a pids limit may be 1
 	if s.res.Namespaces.User != None {
 		becomeRoot(s.Program)
 	}

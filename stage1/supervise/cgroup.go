@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rkt/stage1/compile"
 	"rkt/stage1/contract"
 )
 
@@ -26,17 +28,15 @@ const maxCgroupDepth = 64
 type cgroups struct{ contract.Cgroup }
 
 // folders are the pod's folders, each once, the unified hierarchy first.
-// Hierarchies that carry several v1 controllers are one folder.
 func (c cgroups) folders() []string {
 	var dirs []string
-	for _, dir := range c.V1 {
-		dirs = append(dirs, filepath.Clean(dir))
-	}
-	slices.Sort(dirs)
 	if c.V2 != "" {
-		dirs = append([]string{filepath.Clean(c.V2)}, dirs...)
+		dirs = append(dirs, filepath.Clean(c.V2))
 	}
-	return slices.Compact(dirs)
+	for _, h := range c.legacy() {
+		dirs = append(dirs, h.dir)
+	}
+	return dirs
 }
 
 // main is the folder in the unified hierarchy that an app is cloned into, or "".
@@ -47,19 +47,42 @@ func (c cgroups) main(app string) string {
 	return filepath.Join(c.V2, appPrefix+app, "main")
 }
 
-// migrate moves the process pid into the v1 cgroups of an app, one write for
-// each hierarchy. Back to back, because only the first write after a quiet time
-// waits for a grace period of the kernel.
-func (c cgroups) migrate(app string, pid int) error {
-	for _, dir := range c.folders() {
-		if dir == filepath.Clean(c.V2) && c.V2 != "" {
-			continue // cloned into it
+// hierarchy is the pod's folder in a v1 hierarchy, named by its controllers.
+type hierarchy struct{ name, dir string }
+
+// legacy are the v1 hierarchies, each once.
+func (c cgroups) legacy() []hierarchy {
+	var all []hierarchy
+	for _, controller := range slices.Sorted(maps.Keys(c.V1)) {
+		dir := filepath.Clean(c.V1[controller])
+		if i := slices.IndexFunc(all, func(h hierarchy) bool { return h.dir == dir }); i >= 0 {
+			all[i].name += "," + controller
+			continue
 		}
-		if err := writeFile(filepath.Join(dir, appPrefix+app, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
-			return fmt.Errorf("move into cgroup: %w", err)
-		}
+		all = append(all, hierarchy{controller, dir})
 	}
-	return nil
+	return all
+}
+
+// openTasks opens what a process of an app writes to in order to move into the
+// app's v1 cgroups. The unified hierarchy is cloned into. closeTasks closes it.
+func (c cgroups) openTasks(app string) (tasks []compile.Tasks, err error) {
+	for _, h := range c.legacy() {
+		file := filepath.Join(h.dir, appPrefix+app, "tasks")
+		fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			closeTasks(tasks)
+			return nil, &os.PathError{Op: "open cgroup", Path: file, Err: err}
+		}
+		tasks = append(tasks, compile.Tasks{FD: fd, Name: h.name})
+	}
+	return tasks, nil
+}
+
+func closeTasks(tasks []compile.Tasks) {
+	for _, t := range tasks {
+		unix.Close(t.FD)
+	}
 }
 
 // oomKills is the number of processes of an app that the kernel has killed for

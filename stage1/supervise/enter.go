@@ -167,6 +167,10 @@ func (e *entered) start(process int, leaf *os.File) (err error) {
 		return err
 	}
 	res.Terminal = e.req.Terminal
+	if res.Tasks, err = (cgroups{e.host.Cgroup}).openTasks(e.req.App); err != nil {
+		return err
+	}
+	defer closeTasks(res.Tasks)
 	p, err := compile.Enter(e.req, e.spec, e.pod, res)
 	if err != nil {
 		return err
@@ -185,18 +189,9 @@ func (e *entered) start(process int, leaf *os.File) (err error) {
 	return nil
 }
 
-// meet does the parent's part: the process is in the app's cgroups before it is
-// in its namespaces, and is looked at before it executes anything of the image.
+// meet does the parent's part: the process is looked at before it executes
+// anything of the image.
 func (e *entered) meet(filtered bool) error {
-	if err := e.child.Until(compile.WaitCgroup); err != nil {
-		return err
-	}
-	if err := (cgroups{e.host.Cgroup}).migrate(e.req.App, e.child.PID); err != nil {
-		return err
-	}
-	if err := e.child.Release(); err != nil {
-		return err
-	}
 	if err := e.child.Until(compile.WaitExec); err != nil {
 		return err
 	}

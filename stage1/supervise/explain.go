@@ -90,6 +90,9 @@ func (r *opened) pretend(t *Task) {
 		next++
 		return next - 1
 	}
+	for _, h := range (cgroups{t.Host.Cgroup}).legacy() {
+		r.Tasks = append(r.Tasks, compile.Tasks{FD: number(), Name: h.name})
+	}
 	for range t.App.Layers {
 		r.Layers = append(r.Layers, number())
 	}

@@ -153,6 +153,12 @@ type opened struct {
 func (r *opened) close() { closeFDs(r.own) }
 
 func (r *opened) open(t *Task, userns int) (err error) {
+	if r.Tasks, err = (cgroups{t.Host.Cgroup}).openTasks(t.App.Name); err != nil {
+		return err
+	}
+	for _, tasks := range r.Tasks {
+		r.own = append(r.own, tasks.FD)
+	}
 	var layers []contract.Mounted
 	for _, d := range t.App.Layers {
 		m, ok := t.Host.Layers[d]

@@ -93,15 +93,6 @@ func (s *supervisor) meet(a *app, child *program.Child) error {
 	if err := s.record(a, child.PID); err != nil {
 		return err
 	}
-	if err := s.cg.migrate(a.name, child.PID); err != nil {
-		return err
-	}
-	if err := child.Until(compile.WaitCgroup); err != nil {
-		return err
-	}
-	if err := child.Release(); err != nil {
-		return err
-	}
 	if err := child.Until(compile.WaitExec); err != nil {
 		return err
 	}
