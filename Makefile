@@ -8,8 +8,15 @@ export GOTOOLCHAIN := local
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GO_BUILD := go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
+# Where the programs are built.
+BIN ?= bin
 PREFIX ?= /usr
 LIBEXEC := $(DESTDIR)$(PREFIX)/libexec/rkt
+UNITS := $(DESTDIR)$(PREFIX)/lib/systemd/system
+SHARE := $(DESTDIR)$(PREFIX)/share
+# The time of everything in a package: the same sources make the same bytes.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+DEB ?= $(BIN)/rkt.deb
 # What the tests keep between runs: images made from Debian packages.
 TEST_CACHE ?= /var/cache/rkt-tests
 # Debian packages that the tests and the benchmarks use.
@@ -23,12 +30,12 @@ help: ## list the targets
 
 .PHONY: build
 build: ## the programs, into bin/
-	$(GO_BUILD) -o bin/rkt ./cmd/rkt
-	$(GO_BUILD) -o bin/rkt-fetch ./cmd/rkt-fetch
-	$(GO_BUILD) -o bin/stage1/native/stage1 ./stage1
-	install -m 0644 stage1/native/manifest.json bin/stage1/native/
-	install -D -m 0755 bin/stage1/native/stage1 bin/stage1/fly/stage1
-	install -m 0644 stage1/fly/manifest.json bin/stage1/fly/
+	$(GO_BUILD) -o $(BIN)/rkt ./cmd/rkt
+	$(GO_BUILD) -o $(BIN)/rkt-fetch ./cmd/rkt-fetch
+	$(GO_BUILD) -o $(BIN)/stage1/native/stage1 ./stage1
+	install -m 0644 stage1/native/manifest.json $(BIN)/stage1/native/
+	install -D -m 0755 $(BIN)/stage1/native/stage1 $(BIN)/stage1/fly/stage1
+	install -m 0644 stage1/fly/manifest.json $(BIN)/stage1/fly/
 
 .PHONY: demo
 demo: build ## make a small image and run it as a pod (as root)
@@ -87,11 +94,40 @@ lint: ## formatting, vet and the import rules
 	go vet ./...
 	go test ./internal/depcheck
 
+# Manual pages, completions and licences, made by the programs and from the
+# modules that they are built of.
+.PHONY: docs
+docs: build
+	rm -rf $(BIN)/share && mkdir -p $(BIN)/share
+	env -u GOOS -u GOARCH go build -o $(BIN)/share/.rkt ./cmd/rkt
+	$(BIN)/share/.rkt help --format=json | SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) env -u GOOS -u GOARCH go run ./dist/man -out $(BIN)/share/man -version '$(VERSION)'
+	for s in bash zsh fish; do $(BIN)/share/.rkt completion $$s >$(BIN)/share/completion.$$s || exit 1; done
+	rm $(BIN)/share/.rkt
+	dist/licences >$(BIN)/share/third-party-licences
+
 .PHONY: install
-install: build ## into $(DESTDIR)$(PREFIX)
-	install -D -m 0755 bin/rkt $(DESTDIR)$(PREFIX)/bin/rkt
-	install -D -m 0755 bin/rkt-fetch $(LIBEXEC)/rkt-fetch
+install: build docs ## into $(DESTDIR)$(PREFIX)
+	install -D -m 0755 $(BIN)/rkt $(DESTDIR)$(PREFIX)/bin/rkt
+	install -D -m 0755 $(BIN)/rkt-fetch $(LIBEXEC)/rkt-fetch
 	for f in native fly; do \
-		install -D -m 0755 bin/stage1/$$f/stage1 $(LIBEXEC)/stage1/$$f/stage1 && \
-		install -D -m 0644 bin/stage1/$$f/manifest.json $(LIBEXEC)/stage1/$$f/manifest.json || exit 1; \
+		install -D -m 0755 $(BIN)/stage1/$$f/stage1 $(LIBEXEC)/stage1/$$f/stage1 && \
+		install -D -m 0644 $(BIN)/stage1/$$f/manifest.json $(LIBEXEC)/stage1/$$f/manifest.json || exit 1; \
 	done
+	install -d $(UNITS) $(SHARE)/man/man1
+	for u in dist/systemd/*; do sed 's,/usr/bin/,$(PREFIX)/bin/,' $$u >$(UNITS)/$${u##*/} || exit 1; done
+	install -D -m 0644 dist/tmpfiles.d/rkt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/rkt.conf
+	install -D -m 0644 dist/sysusers.d/rkt.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/rkt.conf
+	install -m 0644 $(BIN)/share/man/*.1 $(SHARE)/man/man1/
+	install -D -m 0644 $(BIN)/share/completion.bash $(SHARE)/bash-completion/completions/rkt
+	install -D -m 0644 $(BIN)/share/completion.zsh $(SHARE)/zsh/site-functions/_rkt
+	install -D -m 0644 $(BIN)/share/completion.fish $(SHARE)/fish/vendor_completions.d/rkt.fish
+	install -D -m 0644 LICENSE $(SHARE)/doc/rkt/LICENSE
+	install -m 0644 CHANGELOG.md $(BIN)/share/third-party-licences $(SHARE)/doc/rkt/
+
+.PHONY: deb
+deb: ## a Debian package, $(DEB)
+	rm -rf $(BIN)/tree
+	$(MAKE) --no-print-directory install BIN=$(BIN) VERSION='$(VERSION)' DESTDIR=$(BIN)/tree PREFIX=/usr
+	mv $(BIN)/tree/usr/share/zsh/site-functions $(BIN)/tree/usr/share/zsh/vendor-completions
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) dist/deb/build $(BIN)/tree '$(VERSION)' $(DEB)
+	rm -rf $(BIN)/tree

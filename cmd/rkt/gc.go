@@ -26,6 +26,7 @@ type gcOptions struct {
 	markOnly       bool
 	images         bool
 	dryRun         bool
+	quiet          bool
 }
 
 func (o *gcOptions) flags(fs *pflag.FlagSet) {
@@ -35,6 +36,7 @@ func (o *gcOptions) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.markOnly, "mark-only", false, "move the pods that are over aside, remove nothing")
 	fs.BoolVar(&o.images, "images", false, "remove the image data that nothing needs, instead of pods")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "with --images: tell what would be removed")
+	fs.BoolVar(&o.quiet, "quiet", false, "with --images: tell the sums only")
 }
 
 func newGCCommand(env *environment) *cobra.Command {
@@ -71,6 +73,8 @@ func gc(ctx context.Context, env *environment, o gcOptions) error {
 		return &usageError{message: "--images and --mark-only exclude each other", help: help}
 	case o.dryRun && !o.images:
 		return &usageError{message: "--dry-run needs --images", help: help}
+	case o.quiet && !o.images:
+		return &usageError{message: "--quiet needs --images", help: help}
 	}
 	if err := requireRoot("gc"); err != nil {
 		return err
@@ -128,16 +132,20 @@ func gcImages(ctx context.Context, env *environment, o gcOptions) error {
 		return errors.Join(o.writeJSON(env.stdout, rows), gcErr)
 	}
 	if gcErr == nil || len(rows) > 0 {
-		writeSwept(env.stdout, rows, o.dryRun)
+		writeSwept(env.stdout, rows, o)
 	}
 	return gcErr
 }
 
 // writeSwept tells what went, then what stays, side by side what stays for the
 // same reasons and the largest first, then the sums.
-func writeSwept(out io.Writer, rows []sweptJSON, dryRun bool) {
+func writeSwept(out io.Writer, rows []sweptJSON, o gcOptions) {
+	each := out
+	if o.quiet {
+		each = io.Discard
+	}
 	removed := "removed"
-	if dryRun {
+	if o.dryRun {
 		removed = "would remove"
 	}
 	for _, r := range rows {
@@ -150,11 +158,11 @@ func writeSwept(out io.Writer, rows []sweptJSON, dryRun bool) {
 	for _, r := range rows {
 		if r.Removed {
 			freed += r.Size
-			fmt.Fprintf(out, "%s %s (%s)\n", removed, shortID(r.Digest), byteSize(r.Size))
+			fmt.Fprintf(each, "%s %s (%s)\n", removed, shortID(r.Digest), byteSize(r.Size))
 			continue
 		}
 		left += r.Size
-		fmt.Fprintf(out, "kept %s (%s): %s\n", shortID(r.Digest), byteSize(r.Size), escape.Text(strings.Join(r.Reasons, "; ")))
+		fmt.Fprintf(each, "kept %s (%s): %s\n", shortID(r.Digest), byteSize(r.Size), escape.Text(strings.Join(r.Reasons, "; ")))
 	}
 	fmt.Fprintf(out, "%s %s, kept %s\n", removed, byteSize(freed), byteSize(left))
 }

@@ -101,12 +101,17 @@ func TestWhatIsSweptIsToldInOrder(t *testing.T) {
 		{Digest: a, Size: 1, Reasons: []string{"image y", "image x"}},
 		{Digest: b, Size: 2 << 10, Reasons: []string{"image x", "image y"}},
 		{Digest: c, Size: 3, Removed: true},
-	}, true)
+	}, gcOptions{dryRun: true})
 	want := "would remove " + shortID(c) + " (3 B)\n" +
 		"kept " + shortID(b) + " (2.0 KiB): image x; image y\n" +
 		"kept " + shortID(a) + " (1 B): image x; image y\n" +
 		"would remove 3 B, kept 2.0 KiB\n"
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", &out, want)
+	}
+	out.Reset()
+	writeSwept(&out, []sweptJSON{{Digest: a, Size: 1, Reasons: []string{"image y"}}, {Digest: c, Size: 3, Removed: true}}, gcOptions{quiet: true})
+	if want := "removed 3 B, kept 1 B\n"; out.String() != want {
+		t.Errorf("quietly: %q, want %q", out.String(), want)
 	}
 }
