@@ -14,7 +14,7 @@ package contract
 
 // Version is the version of all files of the contract. A stage1 accepts
 // Version and Version-1. Raise it with any change of meaning or field.
-const Version = 1
+const Version = 2
 
 // Names of files and folders, relative to the pod directory, which is the
 // working directory of every stage1 entrypoint.
@@ -33,7 +33,8 @@ const (
 	ExitFile    = "exit"        // Exit; renamed into place when the app is over
 	LimitsFile  = "limits"      // Limits; changed by `rkt update`
 
-	// ReadyFile (Ready) appears when every app of the pod has been started.
+	// ReadyFile (Ready) appears when every app of the pod has been started and, with
+	// NotifyApp, the app has said that it is ready.
 	ReadyFile = "ready"
 	// SocketFile is the supervisor's socket in Host.RunDir: SOCK_SEQPACKET, mode
 	// 0600, one Request per connection, answered by one Reply.
@@ -47,6 +48,9 @@ const (
 	// LockFile is the file whose first byte is locked (F_OFD_SETLK) while the pod
 	// is prepared, runs or is removed: LockFD.
 	LockFile = "lock"
+	// NotifyFile is the socket in the folder of an app with App.Notify, on which
+	// the supervisor hears what the app tells of itself (sd_notify(3)).
+	NotifyFile = "notify"
 	// EtcDir holds the files that rkt makes for the pod: hosts, resolv.conf, hostname.
 	EtcDir = "etc"
 	// ManifestFile describes a stage1, in its own folder.
@@ -58,6 +62,13 @@ const (
 // file in the pod directory). A stage1 keeps it open until nothing of the pod is
 // alive and never passes it to an app.
 const LockFD = 3
+
+// Where an app finds what comes from the service manager, as all container
+// managers have it (systemd's "container interface").
+const (
+	NotifyPath      = "/run/host/notify"
+	CredentialsPath = "/run/host/credentials"
+)
 
 // Entrypoints of a stage1, named in its manifest.
 const (
@@ -98,6 +109,8 @@ type Pod struct {
 	Apps []string `json:"apps"`
 	// Remove asks stage1 to remove the pod directory when the pod is over (--rm).
 	Remove bool `json:"remove,omitempty"`
+	// Notify says who tells the service manager that the pod is ready; "" = pod.
+	Notify NotifyMode `json:"notify,omitempty"`
 	// Weakenings are the options that lessen isolation, as the user gave them.
 	// For display; stage1 ignores them.
 	Weakenings []string `json:"weakenings,omitempty"`
@@ -132,6 +145,16 @@ const (
 	NetHost NetMode = "host" // the host's network namespace
 )
 
+// NotifyMode is one of the Notify* constants.
+type NotifyMode string
+
+// The values of NotifyMode.
+const (
+	NotifyPod NotifyMode = "pod" // the supervisor, when all apps have been started
+	NotifyApp NotifyMode = "app" // the app with App.Notify, by READY=1; what else it tells is passed on too
+	NotifyNo  NotifyMode = "no"  // nobody; nothing at all is told
+)
+
 // App is apps/<name>/app.json: what the runtime-spec has no words for. The rest
 // is in config.json beside it. Both are written once, when the app is added.
 type App struct {
@@ -158,7 +181,18 @@ type App struct {
 	Stdin  Stream `json:"stdin"`
 	Stdout Stream `json:"stdout"`
 	Stderr Stream `json:"stderr"`
+
+	// Notify is set for the app of NotifyApp. config.json mounts its NotifyFile at
+	// NotifyPath.
+	Notify bool `json:"notify,omitempty"`
+	// Sockets and Credentials are the names of those in Host.Unit that the app
+	// gets; Every stands for all.
+	Sockets     []string `json:"sockets,omitempty"`
+	Credentials []string `json:"credentials,omitempty"`
 }
+
+// Every, as the only element of a list of names, stands for all that there are.
+const Every = "*"
 
 // Image says which image an app came from.
 type Image struct {
@@ -235,6 +269,35 @@ type Host struct {
 	Release []string `json:"release,omitempty"`
 	// Terminal is true when the caller's stdin is a terminal.
 	Terminal bool `json:"terminal,omitempty"`
+	// Unit is what a service manager has handed to the process that was rkt; nil
+	// = nothing.
+	Unit *Unit `json:"unit,omitempty"`
+}
+
+// Unit is what a service manager such as systemd hands to the process that it
+// starts.
+type Unit struct {
+	// Main is true when the process is the main process of a unit: it ends as the
+	// app did, by the same signal if it was one, instead of with 128+n.
+	Main bool `json:"main,omitempty"`
+	// NotifySocket is where the manager listens: an absolute path, or an abstract
+	// name after "@"; "" = it does not.
+	NotifySocket string `json:"notifySocket,omitempty"`
+	// WatchdogMicros is the time within which the manager wants to hear WATCHDOG=1
+	// again; 0 = it does not.
+	WatchdogMicros uint64 `json:"watchdogMicros,omitempty"`
+	// Sockets are open in this process, in the order in which the manager passed
+	// them. None is LockFD.
+	Sockets []Socket `json:"sockets,omitempty"`
+	// Credentials is an absolute folder with one file for each; "" = there are none.
+	Credentials string `json:"credentials,omitempty"`
+}
+
+// Socket is an open file that a service manager has passed. Names need not be
+// unique.
+type Socket struct {
+	FD   int    `json:"fd"`
+	Name string `json:"name"`
 }
 
 // IDMap is one line of /proc/PID/uid_map and gid_map.
@@ -260,7 +323,15 @@ type Cgroup struct {
 	V2 string `json:"v2,omitempty"`
 	// V1 are the pod's folders in v1 hierarchies by controller ("memory", "pids").
 	V1 map[string]string `json:"v1,omitempty"`
+	// Mark, if it is not empty, says that these folders are not the pod's own but
+	// those of a unit that was delegated to it: of what is in them, the pod's are
+	// the app folders whose extended attribute MarkAttr is Mark. A later pod in the
+	// same unit has others.
+	Mark string `json:"mark,omitempty"`
 }
+
+// MarkAttr is the extended attribute of cgroups that Cgroup.Mark is about.
+const MarkAttr = "user.rkt.pod"
 
 // Started is apps/<name>/started. The pair of PID and StartTicks cannot be
 // reused within a boot.
@@ -347,6 +418,7 @@ const (
 	FeatureCaps       = "capabilities"
 	FeatureTerminal   = "terminal"
 	FeatureVolumes    = "volumes"
+	FeatureUnit       = "unit" // Host.Unit
 )
 
 // EnterRequest is what the enter entrypoint is asked to run in an app.

@@ -102,8 +102,11 @@ func LoadManifest(dir string) (*Manifest, error) {
 	return m, checkVersion(ManifestFile, m.Contract)
 }
 
+// Speaks says whether this program understands files and messages of version v.
+func Speaks(v int) bool { return v >= 1 && (v == Version || v == Version-1) }
+
 func checkVersion(file string, v int) error {
-	if v != Version && v != Version-1 || v < 1 {
+	if !Speaks(v) {
 		return fmt.Errorf("%s has version %d, this program speaks %d: %w", file, v, Version, ErrVersion)
 	}
 	return nil

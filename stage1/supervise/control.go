@@ -112,7 +112,7 @@ func ask(peer int, requests chan<- request) error {
 	if err := receive(peer, &req); err != nil {
 		return err
 	}
-	if req.Version != contract.Version {
+	if !contract.Speaks(req.Version) {
 		return fmt.Errorf("request has version %d, this program speaks %d", req.Version, contract.Version)
 	}
 	answer := make(chan error, 1)
@@ -151,16 +151,17 @@ func (c *control) close() {
 // errNoSupervisor reports that nobody listens on the socket of a pod.
 var errNoSupervisor = errors.New("the pod has no supervisor")
 
-// callSupervisor sends op to the supervisor that listens in dir and waits for
-// its reply. The pidfd is the supervisor's, for the caller to close, and is -1
+// callSupervisor sends op to the supervisor that listens in the run folder of
+// host and waits for its reply. The version is that of host.json: the supervisor
+// may be older than this program. The pidfd is the supervisor's, for the caller to close, and is -1
 // if there is none: then err is errNoSupervisor.
-func callSupervisor(dir string, op contract.Operation) (pidfd int, err error) {
+func callSupervisor(host *contract.Host, op contract.Operation) (pidfd int, err error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("make socket: %w", err)
 	}
 	defer unix.Close(fd)
-	err = withSocketPath(dir, func(path string) error {
+	err = withSocketPath(host.RunDir, func(path string) error {
 		return unix.Connect(fd, &unix.SockaddrUnix{Name: path})
 	})
 	if err == unix.ECONNREFUSED || err == unix.ENOENT {
@@ -172,7 +173,7 @@ func callSupervisor(dir string, op contract.Operation) (pidfd int, err error) {
 	if pidfd, err = peerProcess(fd); err != nil {
 		return -1, err
 	}
-	b, err := contract.Encode(contract.Request{Version: contract.Version, Op: op})
+	b, err := contract.Encode(contract.Request{Version: host.Version, Op: op})
 	if err != nil {
 		return pidfd, err
 	}

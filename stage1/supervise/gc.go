@@ -40,7 +40,7 @@ func Stop(force bool) error {
 	if force {
 		op = contract.OpKill
 	}
-	supervisor, err := callSupervisor(host.RunDir, op)
+	supervisor, err := callSupervisor(host, op)
 	if supervisor >= 0 {
 		defer unix.Close(supervisor)
 	}
