@@ -51,6 +51,16 @@ func TestRedisAnswersAfterGosu(t *testing.T) {
 	p.stop()
 }
 
+// A volume of the image is a folder of the root that stays writable.
+func TestVolumeOfTheImageHoldsWhatTheImageHas(t *testing.T) {
+	h := newHost(t)
+	ref := h.image("redis")
+	const look = "stat -c %U /data; grep -q ' /data ' /proc/mounts && touch /data/new && stat -c %u /data/new; touch /new 2>/dev/null && echo the root is writable"
+	if got := h.rkt("run", "--rm", ref, "--readonly-rootfs", "--exec=/bin/sh", "--", "-c", look).stdout; got != "root\n0\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestPythonImportsItsModules(t *testing.T) {
 	h := newHost(t)
 	ref := h.image("python")

@@ -41,7 +41,7 @@ func (c *compiler) app(a *App, name string) (*AppFiles, error) {
 		return nil, err
 	}
 	process.Terminal = app.Stdin.Kind == contract.StreamPTY
-	mounts, err := c.mounts(a, name, who)
+	mounts, err := c.mounts(a, name)
 	if err != nil {
 		return nil, err
 	}

@@ -88,7 +88,7 @@ func (c *compiler) declareVolumes() error {
 
 // mounts are the mounts of an app in their order: what every app has, then what
 // was asked for, parents before children.
-func (c *compiler) mounts(a *App, name string, who Who) ([]specs.Mount, error) {
+func (c *compiler) mounts(a *App, name string) ([]specs.Mount, error) {
 	wanted, err := c.wantedMounts(a)
 	if err != nil {
 		return nil, err
@@ -100,11 +100,12 @@ func (c *compiler) mounts(a *App, name string, who Who) ([]specs.Mount, error) {
 		}
 		taken[m.Destination] = true
 	}
-	fromImage, err := c.imageVolumes(a, name, who, taken)
+	wanted = append(wanted, c.etcFiles(a, taken)...)
+	fromImage, err := c.imageVolumes(a, name, taken)
 	if err != nil {
 		return nil, err
 	}
-	wanted = append(append(wanted, fromImage...), c.etcFiles(a, taken)...)
+	wanted = append(wanted, fromImage...)
 	slices.SortStableFunc(wanted, func(x, y specs.Mount) int {
 		return strings.Count(x.Destination, "/") - strings.Count(y.Destination, "/")
 	})
@@ -184,10 +185,10 @@ func (c *compiler) bind(v Volume, target string) specs.Mount {
 	return specs.Mount{Destination: target, Type: "bind", Source: source, Options: options}
 }
 
-// imageVolumes makes an empty volume for each path that the image wants one at
-// and the operator has put nothing. It belongs to the app's user. A path that
-// an app cannot have a mount at is left out.
-func (c *compiler) imageVolumes(a *App, name string, who Who, taken map[string]bool) ([]specs.Mount, error) {
+// imageVolumes makes a volume of each path that the image wants one at and the
+// operator has put nothing. It holds what the image has there, by its owners. A
+// path that an app cannot have a mount at is left out.
+func (c *compiler) imageVolumes(a *App, name string, taken map[string]bool) ([]specs.Mount, error) {
 	paths := a.Image.Config.Volumes
 	if len(paths) > maxImageVolumes {
 		return nil, fmt.Errorf("the image declares %d volumes, limit is %d", len(paths), maxImageVolumes)
@@ -196,22 +197,29 @@ func (c *compiler) imageVolumes(a *App, name string, who Who, taken map[string]b
 		return nil, nil
 	}
 	var mounts []specs.Mount
-	for i, p := range paths {
+	for _, p := range paths {
 		target, err := checkTarget(p)
 		if err != nil {
 			c.files.Notes = append(c.files.Notes, fmt.Sprintf("app %q: volume of the image is left out: %v", name, err))
 			continue
 		}
-		if taken[target] {
+		if covered(target, taken) || within(target, "/dev") {
 			continue
 		}
 		taken[target] = true
-		// The underscore keeps these names apart from the operator's.
-		v := EmptyVolume{Name: fmt.Sprintf("_%s.%d", name, i), Mode: 0o755, UID: who.UID, GID: who.GID}
-		c.files.Volumes = append(c.files.Volumes, v)
-		mounts = append(mounts, c.bind(Volume{Name: v.Name}, target))
+		mounts = append(mounts, specs.Mount{Destination: target, Type: contract.MountOwn, Source: contract.MountOwn, Options: []string{"nosuid", "nodev"}})
 	}
 	return mounts, nil
+}
+
+// covered says whether a mount is at the target or above it.
+func covered(target string, taken map[string]bool) bool {
+	for ; target != "/"; target = path.Dir(target) {
+		if taken[target] {
+			return true
+		}
+	}
+	return false
 }
 
 // etcFiles are the files that rkt makes for the pod. Whoever mounts over one, or
@@ -226,6 +234,7 @@ func (c *compiler) etcFiles(a *App, taken map[string]bool) []specs.Mount {
 		if taken[target] {
 			continue
 		}
+		taken[target] = true
 		m := c.bind(Volume{Source: contract.EtcDir + "/" + file, Flat: true, ReadOnly: a.ReadOnlyRoot}, target)
 		m.Options = append(m.Options, "noexec")
 		mounts = append(mounts, m)

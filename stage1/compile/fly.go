@@ -101,12 +101,16 @@ func (s *start) makeFlyMounts() error {
 			s.MoveMount(s.FD(b.FD, "source of "+dest), target.Result()).Because(why)
 			continue
 		}
-		if m.Type != "tmpfs" {
+		if m.Type != "tmpfs" && m.Type != contract.MountOwn {
 			return fmt.Errorf("mount %q: this stage1 has no support for filesystem %q", dest, m.Type)
 		}
 		attrs, options, err := parseOptions(m.Options)
 		if err != nil {
 			return fmt.Errorf("mount %q: %w", dest, err)
+		}
+		if m.Type == contract.MountOwn {
+			s.mountOwn(dest, attrs, why)
+			continue
 		}
 		s.attachNew(m, dest, attrs|noSuid, options, why)
 	}

@@ -39,6 +39,8 @@ func (s *start) makeMounts() error {
 		}
 		switch {
 		case m.Type == "cgroup":
+		case m.Type == contract.MountOwn:
+			s.mountOwn(dest, attrs, why)
 		case m.Type == "sysfs" && s.pod.Net.Mode == contract.NetHost:
 			// sysfs shows a network namespace, and this one is the host's.
 		case m.Type == "proc" && s.app.PID == contract.PIDHost && s.res.Namespaces.User != None:
@@ -57,6 +59,15 @@ func (s *start) makeMounts() error {
 	return nil
 }
 
+// mountOwn makes a mount of a folder of the app's root. It is not part of the
+// root's mount when that becomes read-only.
+func (s *start) mountOwn(dest string, attrs uint64, why string) {
+	target := s.mountPoint(dest, true, why)
+	tree := s.OpenTree(target.Result(), "", true).Because(why)
+	s.MountSetattr(tree.Result(), attrs|noSuid, true).Because(why)
+	s.MoveMount(tree.Result(), target.Result()).Because(why)
+}
+
 // noSuid is what every mount has that needs no device nodes.
 const noSuid = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
 
@@ -69,6 +80,9 @@ func (s *start) attachNew(m specs.Mount, dest string, attrs uint64, options []st
 func mountName(m specs.Mount) string {
 	if IsBind(m) {
 		return "volume"
+	}
+	if m.Type == contract.MountOwn {
+		return "a folder of the root"
 	}
 	return m.Type
 }
@@ -106,8 +120,8 @@ func checkMounts(mounts []specs.Mount) error {
 	return nil
 }
 
-// filesystems are those that can be mounted anew.
-var filesystems = []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup"}
+// filesystems are the types of mounts that are not bind mounts.
+var filesystems = []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", contract.MountOwn}
 
 // parseOptions splits the options of a mount that is made anew into attributes
 // of the mount and options of the filesystem.

@@ -63,8 +63,16 @@ func TestMounts(t *testing.T) {
 		"cat /vol/deep/er/file /etc/hosts", "echo new > /vol/deep/er/new", "stat -c %u /vol/deep/er/new",
 		"echo x 2>/dev/null > /ro/x && echo written", "touch /root-is-writable 2>/dev/null && echo writable",
 		"cat /proc/self/mounts", "echo x > /dev/null; head -c 3 /dev/zero | cat -A; stat -c '%F %t:%T' /dev/null /dev/tty; readlink /dev/ptmx; readlink /dev/fd",
-		"cat /etc/secret; ls /sys/firmware", "grep -c . /proc/self/mountinfo")
+		"cat /etc/secret; ls /sys/firmware", "grep -c . /proc/self/mountinfo",
+		"cat /own/file; echo mine > /own/file; cat /own/file; touch /own-made/x && echo made", "grep ' /own' /proc/self/mounts")
 	tr.write("etc/secret", "secret", 0o644)
+	if err := os.Mkdir(filepath.Join(tr.image, "own"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tr.write("own/file", "of the image\n", 0o644)
+	for _, dest := range []string{"/own", "/own-made"} {
+		tr.spec.Mounts = append(tr.spec.Mounts, specs.Mount{Destination: dest, Type: contract.MountOwn, Options: []string{"nosuid", "nodev"}})
+	}
 	tr.bind(data, "/vol/deep/er")
 	tr.bind(data, "/ro", "ro", "noexec")
 	tr.bind(filepath.Join(tr.dir, "etc/hosts"), "/etc/hosts", "ro")
@@ -80,6 +88,7 @@ func TestMounts(t *testing.T) {
 		"proc /proc proc rw,nosuid,nodev,noexec,relatime", "/dev/pts devpts rw,nosuid,noexec", "sysfs /sys sysfs ro,nosuid,nodev,noexec",
 		" /vol/deep/er ", " /ro ", "/run/tmp tmpfs rw,nosuid,nodev,relatime,size=1024k", "mask /proc/keys tmpfs ro,nosuid,nodev,noexec",
 		"mask /sys/firmware tmpfs ro", "mask /etc/secret tmpfs ro", "proc /proc/sys proc ro,nosuid,nodev,noexec",
+		"of the image\nmine\nmade\noverlay /own overlay rw,nosuid,nodev,relatime", "overlay /own-made overlay rw,nosuid,nodev",
 		"character special file 1:3\ncharacter special file 5:0\npts/ptmx\n/proc/self/fd\n",
 	} {
 		if !strings.Contains(out, want) {

@@ -43,6 +43,10 @@ const (
 	// Pod.Remove the pod directory is renamed into it before it is removed, so
 	// that what a crash leaves behind is recognised.
 	GarbageDir = "garbage"
+	// MountOwn is the type of a mount in config.json that is a folder of the app's
+	// own root, made where it is missing: what is written there goes where all
+	// goes that the app writes, but also when the root is read-only.
+	MountOwn = "own"
 	// VolumesDir holds the empty volumes, one folder each.
 	VolumesDir = "volumes"
 	// LockFile is the file whose first byte is locked (F_OFD_SETLK) while the pod
@@ -269,9 +273,19 @@ type Host struct {
 	Release []string `json:"release,omitempty"`
 	// Terminal is true when the caller's stdin is a terminal.
 	Terminal bool `json:"terminal,omitempty"`
+	// Program is the stage1 that performs this run, for stage0: enter and stop find
+	// it again when an upgrade has put another in its place. A stage1 ignores it.
+	Program *Program `json:"program,omitempty"`
 	// Unit is what a service manager has handed to the process that was rkt; nil
 	// = nothing.
 	Unit *Unit `json:"unit,omitempty"`
+}
+
+// Program is the program of a stage1 and how its entrypoints are called.
+type Program struct {
+	Device      uint64              `json:"device"`
+	Inode       uint64              `json:"inode"`
+	Entrypoints map[string][]string `json:"entrypoints"` // as in Manifest
 }
 
 // Unit is what a service manager such as systemd hands to the process that it
