@@ -62,6 +62,7 @@ test-e2e: build test-programs ## the built programs on real registries, images a
 test-programs: bin/tests/registry
 	$(GO_BUILD) -o bin/tests/images ./tests/images
 	$(GO_BUILD) -o bin/tests/probe ./tests/probe
+	$(MAKE) --no-print-directory build BIN=bin/next VERSION='$(VERSION)-next' # to upgrade to
 
 bin/tests/registry: tests/registry/main.go tests/registry/go.mod
 	cd tests/registry && $(GO_BUILD) -o $(CURDIR)/$@ .

@@ -50,10 +50,11 @@ func Enter(ctx context.Context, env *Env, p *pod.Pod, o EnterOptions) error {
 	if err != nil {
 		return err
 	}
-	s1, err := openStage1(sandbox.Stage1)
+	s1, err := stage1Of(p, sandbox)
 	if err != nil {
 		return err
 	}
+	defer s1.Close()
 	command, err := s1.command(contract.EntryEnter, append([]string{name, "--"}, o.Args...)...)
 	if err != nil {
 		return err
@@ -62,7 +63,8 @@ func Enter(ctx context.Context, env *Env, p *pod.Pod, o EnterOptions) error {
 	if err != nil {
 		return fmt.Errorf("enter app %q: %w", name, err)
 	}
-	return becomeEnter(p, command, request)
+	request.Version = s1.manifest.Contract // it may be older than this program
+	return becomeEnter(p, s1.executable(contract.EntryEnter, command), command, request)
 }
 
 // AmbiguousAppError reports a pod of several apps none of which was chosen.
@@ -154,7 +156,7 @@ func resolveIn(ctx context.Context, env *Env, p *pod.Pod, sandbox *contract.Pod,
 
 // becomeEnter replaces this process by the entrypoint. The request goes through
 // memory, so that the environment in it is in no file and in no argument.
-func becomeEnter(p *pod.Pod, command []string, request *contract.EnterRequest) error {
+func becomeEnter(p *pod.Pod, program string, command []string, request *contract.EnterRequest) error {
 	b, err := contract.Encode(request)
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
@@ -184,7 +186,7 @@ func becomeEnter(p *pod.Pod, command []string, request *contract.EnterRequest) e
 	if err != nil {
 		return fmt.Errorf("pass request: %w", err)
 	}
-	if err := sealed.Exec(command[0], command, stage1Environment()); err != nil {
+	if err := sealed.Exec(program, command, stage1Environment()); err != nil {
 		return fmt.Errorf("execute stage1: %w", err)
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 )
 
 // errNoEntrypoint reports a stage1 that does not have an entrypoint.
-var errNoEntrypoint = errors.New("stage1 does not have the entrypoint")
+var errNoEntrypoint = errors.New("no entrypoint")
 
 // entrypointLimit bounds how long stage0 waits for an entrypoint that it runs
 // as a child. What these do is quick; a stage1 that hangs must not block gc.
@@ -28,20 +28,19 @@ const maxComplaint = 4096
 // directory and waits for it. The error is errNoEntrypoint when the stage1 does
 // not have it.
 func entrypoint(ctx context.Context, p *pod.Pod, c *contract.Pod, name string, args ...string) error {
-	s1, err := openStage1(c.Stage1)
+	s1, err := stage1Of(p, c)
 	if err != nil {
 		return err
 	}
-	if len(s1.manifest.Entrypoints[name]) == 0 {
-		return fmt.Errorf("%w %q", errNoEntrypoint, name)
-	}
+	defer s1.Close()
 	argv, err := s1.command(name, args...)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, entrypointLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd := exec.CommandContext(ctx, s1.executable(name, argv))
+	cmd.Args = argv
 	cmd.Dir = p.Path()
 	cmd.Env = stage1Environment()
 	complaint := &tail{max: maxComplaint}

@@ -55,6 +55,9 @@ func Run(ctx context.Context, env *Env, p *Prepared, o RunOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	if host.Program, err = describeProgram(p.stage1, command[0]); err != nil {
+		return err
+	}
 	if err := contract.Write(p.Pod.Path(), contract.HostFile, host); err != nil {
 		return fmt.Errorf("write what the host lends: %w", err)
 	}

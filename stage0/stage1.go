@@ -17,6 +17,8 @@ const DefaultStage1 = "native"
 type stage1 struct {
 	contract.Stage1
 	manifest *contract.Manifest
+	// running is the program of the supervisor of a pod; nil = what is in Dir.
+	running *os.File
 }
 
 // findStage1 finds a flavour by its name.
@@ -31,6 +33,9 @@ func (e *Env) findStage1(name string) (*stage1, error) {
 		s, err := openStage1(contract.Stage1{Name: name, Dir: filepath.Join(folder, name)})
 		if errors.Is(err, os.ErrNotExist) {
 			continue
+		}
+		if err == nil && s.manifest.Contract < contract.Version {
+			return nil, fmt.Errorf("stage1 %q in %s speaks contract %d, this rkt writes %d", name, folder, s.manifest.Contract, contract.Version)
 		}
 		return s, err
 	}
@@ -51,7 +56,7 @@ func openStage1(s contract.Stage1) (*stage1, error) {
 func (s *stage1) command(entry string, args ...string) ([]string, error) {
 	argv := s.manifest.Entrypoints[entry]
 	if len(argv) == 0 {
-		return nil, fmt.Errorf("stage1 %q has no entrypoint %q", s.Name, entry)
+		return nil, fmt.Errorf("stage1 %q: %w %q", s.Name, errNoEntrypoint, entry)
 	}
 	if !filepath.IsLocal(argv[0]) {
 		return nil, fmt.Errorf("stage1 %q: entrypoint %q is outside of its folder: %q", s.Name, entry, argv[0])

@@ -1,11 +1,14 @@
 package stage0
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"rkt/stage1/contract"
 )
 
 func writeManifest(t *testing.T, dir, manifest string) {
@@ -21,7 +24,7 @@ func writeManifest(t *testing.T, dir, manifest string) {
 func TestFindStage1SearchesInOrder(t *testing.T) {
 	first, second := t.TempDir(), t.TempDir()
 	env := &Env{Stage1Dirs: []string{first, second}}
-	writeManifest(t, filepath.Join(second, "x"), `{"name":"x","contract":1,"entrypoints":{"run":["bin/s","run"]}}`)
+	writeManifest(t, filepath.Join(second, "x"), `{"name":"x","contract":2,"entrypoints":{"run":["bin/s","run"]}}`)
 
 	s, err := env.findStage1("x")
 	if err != nil {
@@ -33,7 +36,7 @@ func TestFindStage1SearchesInOrder(t *testing.T) {
 	if _, err := s.command("enter"); err == nil || !strings.Contains(err.Error(), "enter") {
 		t.Errorf("missing entrypoint = %v, want an error that names it", err)
 	}
-	writeManifest(t, filepath.Join(first, "x"), `{"name":"x","contract":1,"entrypoints":{"run":["../../bin/sh"]}}`)
+	writeManifest(t, filepath.Join(first, "x"), `{"name":"x","contract":2,"entrypoints":{"run":["../../bin/sh"]}}`)
 	if s, err = env.findStage1("x"); err != nil || s.Dir != filepath.Join(first, "x") {
 		t.Fatalf("findStage1() = %+v, %v, want the first", s, err)
 	}
@@ -46,8 +49,10 @@ func TestFindStage1RefusesWhatItDoesNotUnderstand(t *testing.T) {
 	dir := t.TempDir()
 	env := &Env{Stage1Dirs: []string{dir}}
 	writeManifest(t, filepath.Join(dir, "new"), `{"name":"new","contract":99}`)
+	// It could run what was prepared before, and nothing that is prepared now.
+	writeManifest(t, filepath.Join(dir, "old"), fmt.Sprintf(`{"name":"old","contract":%d}`, contract.Version-1))
 	writeManifest(t, filepath.Join(dir, "odd"), `{"name":"odd","contract":1,"surprise":true}`)
-	for _, name := range []string{"new", "odd", "missing", "../" + filepath.Base(dir) + "/new", "", "a/b", "A"} {
+	for _, name := range []string{"new", "old", "odd", "missing", "../" + filepath.Base(dir) + "/new", "", "a/b", "A"} {
 		if _, err := env.findStage1(name); err == nil {
 			t.Errorf("findStage1(%q) succeeded", name)
 		}

@@ -29,6 +29,7 @@ type host struct {
 	data string
 	run  string
 	conf string // --local-config
+	bin  string // where rkt is; "" = RKT_BIN
 	// flags are further flags of every command.
 	flags []string
 }
@@ -167,9 +168,9 @@ type result struct {
 func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
 	all := append(h.arguments(), args...)
 	if slices.ContainsFunc(args, isLimit) && delegates() {
-		return exec.CommandContext(ctx, "systemd-run", append([]string{"--quiet", "--scope", "--property=Delegate=yes", "--", program("rkt")}, all...)...)
+		return exec.CommandContext(ctx, "systemd-run", append([]string{"--quiet", "--scope", "--property=Delegate=yes", "--", h.program()}, all...)...)
 	}
-	return exec.CommandContext(ctx, program("rkt"), all...)
+	return exec.CommandContext(ctx, h.program(), all...)
 }
 
 // arguments are those that every command of h begins with.
@@ -187,6 +188,14 @@ func delegates() bool {
 	_, unified := os.Stat("/sys/fs/cgroup/cgroup.controllers")
 	_, booted := os.Stat("/run/systemd/system")
 	return unified == nil && booted == nil
+}
+
+// program is the path of the rkt of h.
+func (h *host) program() string {
+	if h.bin != "" {
+		return filepath.Join(h.bin, "rkt")
+	}
+	return program("rkt")
 }
 
 // program is the path of a built program.

@@ -94,7 +94,7 @@ func (h *host) execLine(args ...string) string {
 	for _, word := range append(h.arguments(), args...) {
 		line.WriteString(` "` + quote.Replace(word) + `"`)
 	}
-	return program("rkt") + line.String()
+	return h.program() + line.String()
 }
 
 // running is nil when a pod runs.
