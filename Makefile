@@ -67,6 +67,12 @@ test-programs: bin/tests/registry
 bin/tests/registry: tests/registry/main.go tests/registry/go.mod
 	cd tests/registry && $(GO_BUILD) -o $(CURDIR)/$@ .
 
+# Packages of this version and of a later one, for the guests.
+.PHONY: test-packages-deb
+test-packages-deb:
+	$(MAKE) --no-print-directory deb
+	$(MAKE) --no-print-directory deb BIN=$(BIN)/next VERSION='$(VERSION)-next'
+
 # Guests with systemd and cgroup v2: GUEST=debian12 or debian13, RUN=regexp of tests, IN=folders of packages.
 GUEST ?= debian13
 RUN ?= .
@@ -74,12 +80,12 @@ IN ?= ./tests
 VM = go run ./tests/vm -cache $(TEST_CACHE)
 
 .PHONY: test-vm
-test-vm: build test-programs ## RUN=regexp in a Debian guest (not in `test` until its time is measured)
+test-vm: build test-programs test-packages-deb ## RUN=regexp in a Debian guest (not in `test` until its time is measured)
 	@./tests/need $(VM_PACKAGES)
 	$(VM) -guest $(GUEST) -run '$(RUN)' $(IN)
 
 .PHONY: test-vm-full
-test-vm-full: build test-programs ## every test in each Debian guest
+test-vm-full: build test-programs test-packages-deb ## every test in each Debian guest
 	@./tests/need $(VM_PACKAGES)
 	$(VM) -guest debian13,debian12 -timeout 90m $$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | sed -n '/depcheck$$/d; s/^rkt/./p')
 
