@@ -33,6 +33,9 @@ func verbs() []verb {
 		{"fetch", newFetchCommand},
 		{"image", newImageCommand},
 		{"trust", newTrustCommand},
+		{"volume", newVolumeCommand},
+		{"quadlet", newQuadletCommand},
+		{"doctor", newDoctorCommand},
 		{"version", newVersionCommand},
 		{"completion", newCompletionCommand},
 	}
