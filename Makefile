@@ -57,6 +57,10 @@ test-unit: build ## tests beside the code
 test-e2e: build test-programs ## the built programs on real registries, images and kernels
 	RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test $(TEST_FLAGS) -count=1 -timeout 40m ./tests
 
+.PHONY: test-mutants
+test-mutants: ## every promise with a mutant: its test must fail when it is broken (RUN=regexp of mutants)
+	go run ./tests/mutants $(if $(filter-out .,$(RUN)),-run '$(RUN)')
+
 # What the tests run beside rkt. The registry is a module of its own.
 .PHONY: test-programs
 test-programs: bin/tests/registry

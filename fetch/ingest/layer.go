@@ -16,6 +16,7 @@ import (
 	"rkt/fetch/wire"
 	"rkt/image"
 	"rkt/image/layer"
+	"rkt/internal/mutant"
 )
 
 // Buffers of one layer. They are small so that what one goroutine has written is
@@ -166,7 +167,7 @@ func (a *attempt) receive(ctx context.Context) (err error) {
 }
 
 func checkSum(sum []byte, want cas.Digest) error {
-	if got := fmt.Sprintf("%x", sum); got != want.Hex() {
+	if got := fmt.Sprintf("%x", sum); got != want.Hex() && !mutant.On("nodigest") {
 		return fault.New(wire.CodeDigest, "got the digest sha256:%s, want %v", got, want)
 	}
 	return nil

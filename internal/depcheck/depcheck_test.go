@@ -105,8 +105,8 @@ func allowed(from, to string) bool {
 		return true // rkt-fetch's own: it is the network's half
 	case below(from, "rkt/internal") && below(to, "rkt/internal"):
 		return true // leaves may stand on leaves
-	case below(from, "rkt/stage1") && (to == "rkt/internal/safepath" || to == "rkt/internal/sealed"):
-		return true // these two stand on x/sys alone
+	case below(from, "rkt/stage1") && (to == "rkt/internal/safepath" || to == "rkt/internal/sealed" || to == "rkt/internal/mutant"):
+		return true // these stand on x/sys alone
 	}
 	return false
 }
