@@ -45,7 +45,7 @@ func CheckHost(env *Env) []Check {
 		checkKernel(unameRelease()),
 		checkPrivileges("/proc/self/status"),
 		checkUserNamespacesLeft("/proc/sys/user/max_user_namespaces"),
-		checkMounts(),
+		checkCalls(),
 		checkOverlay("/proc/filesystems"),
 		checkSeccomp("/proc/sys/kernel/seccomp/actions_avail"),
 		checkCgroups(),
@@ -125,11 +125,18 @@ func checkUserNamespacesLeft(sysctl string) Check {
 	return c
 }
 
-// checkMounts tries the newer system calls of mounting, which filters of other
-// container managers refuse.
-func checkMounts() Check {
-	c := Check{Name: "mounts", Verdict: Fine, Found: "detached mounts can be made"}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+// checkCalls tries newer system calls, which filters of container managers and
+// of units refuse.
+func checkCalls() Check {
+	c := Check{Name: "system calls", Verdict: Fine, Found: "openat2, open_tree and mount_setattr work"}
+	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		c.Verdict, c.Found = Failure, "openat2: "+err.Error()
+		c.Advice = "a filter of system calls forbids it: a container's, or RestrictSUIDSGID= of a unit"
+		return c
+	}
+	unix.Close(fd)
+	fd, err = unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err == nil {
 		defer unix.Close(fd)
 		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}

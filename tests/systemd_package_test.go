@@ -36,15 +36,15 @@ func packaged(t testing.TB, args ...string) string {
 }
 
 // podUnit makes a service that runs a pod of the installed rkt.
-func podUnit(t testing.TB, name, ref string) *unit {
+func podUnit(t testing.TB, name, ref, killMode string) *unit {
 	t.Helper()
 	return newUnit(t, name+".service", fmt.Sprintf(`[Unit]
 Description=a pod of the package
 [Service]
 Type=exec
-KillMode=mixed
+KillMode=%s
 ExecStart=/usr/bin/rkt run --name=%s %s -- sleep 10000
-`, name, ref))
+`, killMode, name, ref))
 }
 
 func TestSystemdPackage(t *testing.T) {
@@ -83,7 +83,7 @@ func TestSystemdPackageUpgrade(t *testing.T) {
 	h := newHost(t)
 	ref := h.image("busybox")
 	installPackage(t, now)
-	u := podUnit(t, "rkt-web", ref)
+	u := podUnit(t, "rkt-web", ref, "mixed")
 	u.start()
 	eventually(t, func() error {
 		if r := tool(t, "/usr/bin/rkt", "status", "--wait-ready=1s", "rkt-web"); r.code != 0 {
@@ -153,7 +153,7 @@ func TestSystemdPackageCollects(t *testing.T) {
 
 	packaged(t, "run", "--name=over", ref, "--", "true")
 	packaged(t, "prepare", "--name=prepared", ref)
-	u := podUnit(t, "rkt-orphan", ref)
+	u := podUnit(t, "rkt-orphan", ref, "process") // else systemd takes the app along
 	u.start()
 	eventually(t, func() error {
 		if r := tool(t, "/usr/bin/rkt", "status", "--wait-ready=1s", "rkt-orphan"); r.code != 0 {
@@ -167,6 +167,9 @@ func TestSystemdPackageCollects(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.becomes("MainPID", "0")
+	if got := packaged(t, "list", "--no-legend"); !strings.Contains(got, "orphaned") {
+		t.Errorf("the killed pod is not orphaned:\n%s", got)
+	}
 	for _, id := range strings.Fields(packaged(t, "image", "list", "--no-legend", "--fields=id", "--full")) {
 		packaged(t, "image", "rm", id)
 	}
