@@ -60,6 +60,11 @@ type Tasks struct {
 type Common struct {
 	// Stdio are the file descriptors for 0, 1 and 2; not used with a terminal.
 	Stdio [3]int
+	// Files become 3, 4 and so on of the app: sockets that were passed for it.
+	Files []int
+	// PIDVariables are names of environment variables whose value is the number
+	// that the app has in its pid namespace.
+	PIDVariables []string
 	// Terminal makes a pty in the app's devpts the controlling terminal.
 	Terminal bool
 	// Tasks are the v1 cgroups to move into.

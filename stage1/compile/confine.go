@@ -46,6 +46,9 @@ func confine(p *program.Program, c confinement) error {
 	if !c.common.Terminal {
 		inheritStdio(p, c.common.Stdio)
 	}
+	if len(c.common.Files) > 0 {
+		p.PassFiles(c.common.Files, "set up the sockets that are passed on")
+	}
 	p.CloseFiles().Because("close everything of the host's")
 	if c.common.Terminal {
 		openTerminal(p, c)
@@ -155,7 +158,12 @@ func filter(p *program.Program, code []byte) {
 // could be executed: a file that is there and yet not found lacks its
 // interpreter.
 func execute(p *program.Program, c confinement) {
-	argv, envp := p.Strings(c.args, "argv"), p.Strings(c.env, "envp")
+	pids := make([]program.Arg, len(c.common.PIDVariables))
+	for i, name := range c.common.PIDVariables {
+		pids[i] = p.PIDText(name + "=")
+		p.WritePID(pids[i]).Because("tell the app its process number")
+	}
+	argv, envp := p.Strings(c.args, "argv"), p.Strings(c.env, "envp", pids...)
 	for _, path := range c.command {
 		exec := p.Execve(path, argv, envp, reportExec+path).Because("execute the app")
 		p.Exists(path).IfFailed(exec).Allow().Report(reportExists + path).Because("find out why not")

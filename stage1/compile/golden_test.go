@@ -142,6 +142,11 @@ func TestStartPrograms(t *testing.T) {
 			r.Namespaces = Namespaces{User: None, Net: None, IPC: 22, UTS: 23, PID: None}
 			r.Stdio = [3]int{2, 40, 1}
 		}},
+		{"start-unit", func(a *contract.App, _ *specs.Spec, _ *contract.Pod, _ *contract.Host, r *Resources) {
+			a.Init = true
+			r.Files = []int{40, 4, 41}
+			r.PIDVariables = []string{"LISTEN_PID", "WATCHDOG_PID"}
+		}},
 		{"start-pod-pid", func(a *contract.App, _ *specs.Spec, _ *contract.Pod, _ *contract.Host, r *Resources) {
 			a.PID = contract.PIDPod
 			r.Namespaces.PID = 24

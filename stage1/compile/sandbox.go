@@ -61,6 +61,12 @@ func makeShared(p *program.Program, pod *contract.Pod, host *contract.Host, flag
 		loopbackUp(p)
 		openNetwork(p, host)
 	}
+	for _, s := range pod.Sysctls {
+		why := "set " + s.Path
+		f := p.Openat(program.Cwd(), "/proc/sys/"+s.Path, unix.O_WRONLY|unix.O_NOFOLLOW).Because(why)
+		p.Write(f.Result(), s.Value).Because(why)
+		p.Close(f.Result())
+	}
 	if flags&unix.CLONE_NEWUTS != 0 && pod.Hostname != "" {
 		p.Sethostname(pod.Hostname).Because("set the host name")
 	}

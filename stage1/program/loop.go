@@ -23,6 +23,7 @@ type step struct {
 	from    [maxArgs]uint16 // 1 + the slot whose result the argument is, 0 = none
 	want    uintptr
 	firstAt *byte
+	pidAt   *byte // where ownPID writes
 	allowed [maxAllowed]uint16
 	slot    uint16
 	cond    uint16 // 1 + the slot that decides, 0 = none
@@ -153,6 +154,9 @@ func perform(m *machine, s *step) {
 				break
 			}
 		}
+	case ownPID:
+		r, _, e = syscall.RawSyscall6(s.nr, 0, 0, 0, 0, 0, 0)
+		writeDecimal(s.pidAt, r)
 	case dropCaps:
 		e = dropBounding(s.args[0])
 	case initFork:
@@ -252,6 +256,23 @@ func dropBounding(keep uintptr) syscall.Errno {
 		}
 	}
 	return 0
+}
+
+// writeDecimal writes n, of at most maxPIDDigits digits, and a zero byte.
+//
+//go:norace
+//go:nosplit
+//go:nocheckptr
+func writeDecimal(at *byte, n uintptr) {
+	digits := uintptr(1)
+	for rest := n / 10; rest > 0; rest /= 10 {
+		digits++
+	}
+	for i := digits; i > 0; i-- {
+		*(*byte)(unsafe.Add(unsafe.Pointer(at), i-1)) = byte('0' + n%10)
+		n /= 10
+	}
+	*(*byte)(unsafe.Add(unsafe.Pointer(at), digits)) = 0
 }
 
 //go:norace

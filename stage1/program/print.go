@@ -50,7 +50,9 @@ func (o *Op) Call() string {
 	case wait:
 		return "read(parent) until released: " + o.label
 	case closeFiles:
-		return "close_range(3, max) but for the pipes to the parent"
+		return "close_range(" + o.args[0].String() + ", max) but for the pipes to the parent"
+	case ownPID:
+		return "getpid() -> " + o.args[0].name
 	case dropCaps:
 		return "prctl(PR_CAPBSET_DROP, each but {" + o.args[0].name + "})"
 	case initFork:

@@ -105,11 +105,15 @@ func (p *Program) Execve(path string, argv, envp Arg, label string) *Op {
 	return p.Add("execve", unix.SYS_EXECVE, p.Text(path), argv, envp).Allow().Report(label)
 }
 
-// Strings is a pointer to a null-terminated array of pointers to strings.
-func (p *Program) Strings(list []string, name string) Arg {
-	pointers := make([]uintptr, len(list)+1)
+// Strings is a pointer to a null-terminated array of pointers to strings, with
+// those behind the pointers more at its end.
+func (p *Program) Strings(list []string, name string, more ...Arg) Arg {
+	pointers := make([]uintptr, len(list)+len(more)+1)
 	for i, s := range list {
 		pointers[i] = p.Text(s).value
+	}
+	for i, a := range more {
+		pointers[len(list)+i] = a.value
 	}
 	p.keep = append(p.keep, pointers)
 	return Arg{style: styleName, value: uintptr(unsafe.Pointer(&pointers[0])), name: name}

@@ -14,6 +14,7 @@ package program
 
 import (
 	"slices"
+	"strconv"
 	"syscall"
 	"unsafe"
 )
@@ -25,6 +26,8 @@ type Program struct {
 	ops  []*Op
 	keep []any // the memory that arguments point to
 	fds  []int // the parent's file descriptors that the child needs
+	// passed is how many files from 3 on execve keeps.
+	passed int
 }
 
 // kind says what running an operation means.
@@ -38,6 +41,7 @@ const (
 	dropCaps
 	initFork
 	reap
+	ownPID
 )
 
 // An Op is one operation of a program. The methods that change it return it, so
@@ -60,6 +64,7 @@ type Op struct {
 	want    *uintptr
 	first   byte // what the byte at firstAt must be afterwards
 	firstAt *byte
+	pidAt   *byte // of ownPID
 }
 
 // Add appends a system call. Where Program has a method with its name, that
@@ -87,10 +92,49 @@ func (p *Program) Wait(label string) *Op {
 	return p.add(&Op{kind: wait, name: "read", label: label})
 }
 
-// CloseFiles closes every file descriptor from 3 on, except the two pipes that
-// lead to the parent and are closed by execve.
+// CloseFiles closes every file descriptor from 3 on, except those of PassFiles,
+// if that was called before, and the two pipes that lead to the parent and are closed by execve.
 func (p *Program) CloseFiles() *Op {
-	return p.add(&Op{kind: closeFiles, name: "close_range"})
+	return p.add(&Op{kind: closeFiles, name: "close_range", args: []Arg{Num(firstFile + p.passed)}})
+}
+
+// PassFiles gives the process the files, which the parent has open, as 3, 4 and
+// so on, and lets execve keep them. No later operation has another file there.
+func (p *Program) PassFiles(fds []int, why string) {
+	p.passed = len(fds)
+	args := make([]Arg, len(fds))
+	for i, fd := range fds {
+		args[i] = p.FD(fd, "passed "+strconv.Itoa(i))
+		if fd < firstFile+len(fds) { // where another one goes
+			args[i] = p.DupAbove(args[i], firstFile+len(fds)).Because(why).Result()
+		}
+	}
+	for i := range fds {
+		p.Dup3(args[i], firstFile+i, false).Because(why)
+	}
+}
+
+// firstFile is the first number after those of stdin, stdout and stderr.
+const firstFile = 3
+
+// PIDText is a pointer to a text that begins with prefix and ends with the
+// number of the process that has performed WritePID.
+func (p *Program) PIDText(prefix string) Arg {
+	b := make([]byte, len(prefix)+maxPIDDigits+1)
+	copy(b, prefix)
+	p.keep = append(p.keep, b)
+	return Arg{style: styleName, value: uintptr(unsafe.Pointer(&b[0])), name: prefix, shown: &b[len(prefix)]}
+}
+
+// maxPIDDigits is the length of the highest pid (PID_MAX_LIMIT is 2^22).
+const maxPIDDigits = 7
+
+// WritePID completes a PIDText with the number that the process has in its own
+// pid namespace.
+func (p *Program) WritePID(text Arg) *Op {
+	o := p.add(&Op{kind: ownPID, name: "getpid", nr: syscall.SYS_GETPID, args: []Arg{text}})
+	o.pidAt, _ = text.shown.(*byte)
+	return o
 }
 
 // DropBounding takes from the bounding set all capabilities that are not in the

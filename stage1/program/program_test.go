@@ -297,7 +297,7 @@ func TestGaps(t *testing.T) {
 		{[]int{9, 3, 4}, []gap{{5, 8}, {10, maxFD}}},
 		{[]int{5, 5, 7}, []gap{{3, 4}, {6, 6}, {8, maxFD}}},
 	} {
-		if got := gaps(test.keep); !slices.Equal(got, test.want) {
+		if got := gaps(3, test.keep); !slices.Equal(got, test.want) {
 			t.Errorf("gaps(%v) = %v, want %v", test.keep, got, test.want)
 		}
 	}

@@ -36,7 +36,15 @@ func (p *Program) Start(c Clone) (*Child, error) {
 		unix.Close(report[1])
 		return nil, fmt.Errorf("make pipe: %w", err)
 	}
-	m.setFiles(p.fds, report[1], release[0])
+	for _, fd := range []*int{&report[1], &release[0]} {
+		if err := above(fd, firstFile+p.passed); err != nil {
+			for _, fd := range append(report[:], release[:]...) {
+				unix.Close(fd)
+			}
+			return nil, fmt.Errorf("make pipe: %w", err)
+		}
+	}
+	m.setFiles(p, report[1], release[0])
 	pidfd := int32(-1)
 	m.clone = cloneArgs{
 		flags:      c.Flags | unix.CLONE_PIDFD,
@@ -86,7 +94,7 @@ func (p *Program) assemble() (*machine, error) {
 		s := &m.steps[i]
 		s.kind, s.nr, s.index, s.slot = o.kind, o.nr, uint16(i), uint16(o.slot().index)
 		s.anyErr, s.report = o.anyErr, o.report
-		s.first, s.firstAt = o.first, o.firstAt
+		s.first, s.firstAt, s.pidAt = o.first, o.firstAt, o.pidAt
 		if o.want != nil {
 			s.wants, s.want = true, *o.want
 		}
@@ -112,23 +120,35 @@ func (p *Program) assemble() (*machine, error) {
 	return m, nil
 }
 
+// above gives an open file a number of at least min, in place of the one it has.
+func above(fd *int, min int) error {
+	if *fd >= min {
+		return nil
+	}
+	n, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, min)
+	if err == nil {
+		unix.Close(*fd)
+		*fd = n
+	}
+	return err
+}
+
 // setFiles computes what the child closes: at first all but the named
-// descriptors, later all but the pipes.
-func (m *machine) setFiles(named []int, report, release int) {
+// descriptors, later all but the pipes and those that are passed on.
+func (m *machine) setFiles(p *Program, report, release int) {
 	m.report, m.release = uintptr(report), uintptr(release)
-	m.gaps = gaps(append([]int{report, release}, named...))
-	copy(m.closing[:], gaps([]int{report, release}))
-	for i := len(gaps([]int{report, release})); i < len(m.closing); i++ {
+	m.gaps = gaps(firstFile, append([]int{report, release}, p.fds...))
+	n := copy(m.closing[:], gaps(firstFile+p.passed, []int{report, release}))
+	for i := n; i < len(m.closing); i++ {
 		m.closing[i] = gap{first: 1, last: 0}
 	}
 }
 
-// gaps are the ranges of file descriptors from 3 on without those of the list.
-func gaps(keep []int) []gap {
+// gaps are the ranges of file descriptors from next on without those of the list.
+func gaps(next int, keep []int) []gap {
 	keep = slices.Clone(keep)
 	slices.Sort(keep)
 	var g []gap
-	next := 3
 	for _, fd := range keep {
 		if fd > next {
 			g = append(g, gap{uintptr(next), uintptr(fd - 1)})

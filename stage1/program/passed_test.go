@@ -1,0 +1,80 @@
+package program
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// files makes n files whose content is their index, and moves them to the
+// numbers that swapping them takes: the first is where the last is to be, and
+// so on.
+func files(t *testing.T, n int) []int {
+	t.Helper()
+	fds := make([]int, n)
+	for i := range fds {
+		f, err := unix.MemfdCreate("passed", unix.MFD_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(f) })
+		if _, err := unix.Pwrite(f, fmt.Appendf(nil, "%d;", i), 0); err != nil {
+			t.Fatal(err)
+		}
+		fds[i] = f
+	}
+	slices.SortFunc(fds, func(a, b int) int { return b - a })
+	return fds
+}
+
+// The files reach the program as 3, 4 and so on whatever their numbers were, and
+// however many there are: also where the pipes to the parent would be.
+func TestPassedFilesHaveTheirNumbersAndNothingElseIsOpen(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 60} {
+		out, in, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fds := files(t, n)
+		want := ""
+		for i := range n {
+			want += fmt.Sprintf("%d:%d; ", 3+i, n-1-i)
+		}
+		want += "pid\n"
+		p := &Program{}
+		p.Dup3(p.FD(int(in.Fd()), "out"), 1, false)
+		p.PassFiles(fds, "pass files")
+		p.CloseFiles()
+		text := p.PIDText("SELF=")
+		p.WritePID(text)
+		const script = `i=3; while [ $i -lt 90 ]; do [ -e /proc/$$/fd/$i ] && printf '%s:%s ' $i "$(cat /proc/$$/fd/$i)"; i=$((i + 1)); done; [ $SELF = $$ ] && echo pid`
+		p.Execve("/bin/sh", p.Strings([]string{"sh", "-c", script}, "argv"), p.Strings([]string{"PATH=/bin:/usr/bin"}, "envp", text), "exec")
+		if _, err := start(t, p); err != nil {
+			t.Fatal(err)
+		}
+		in.Close()
+		got, err := io.ReadAll(out)
+		out.Close()
+		if err != nil || string(got) != want {
+			t.Errorf("%d files: the process sees %q, %v, want %q", n, got, err, want)
+		}
+	}
+}
+
+func TestWriteDecimal(t *testing.T) {
+	for n, want := range map[uintptr]string{0: "0", 1: "1", 9: "9", 10: "10", 4194304: "4194304", 123: "123"} {
+		b := make([]byte, maxPIDDigits+1)
+		for i := range b {
+			b[i] = 'x'
+		}
+		writeDecimal(&b[0], n)
+		if got, _, _ := strings.Cut(string(b), "\x00"); got != want {
+			t.Errorf("writeDecimal(%d) writes %q", n, got)
+		}
+	}
+}
