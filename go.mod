@@ -6,6 +6,7 @@ require (
 	github.com/containerd/cgroups/v3 v3.1.3 // which cgroup mode the host is in
 	github.com/distribution/reference v0.6.0 // tests: the oracle for image/name
 	github.com/erofs/go-erofs v0.3.1 // tests: an independent reader of our indexes
+	github.com/godbus/dbus/v5 v5.2.4 // stage0/systemd: units of pods, machined
 	github.com/klauspost/compress v1.20.3 // gzip and zstd, in rkt-fetch alone; 1.5x the standard library
 	github.com/opencontainers/go-digest v1.0.0 // digests of a synthesised manifest, in rkt-fetch
 	github.com/opencontainers/image-spec v1.1.1 // the types of manifests that rkt-fetch synthesises
