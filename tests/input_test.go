@@ -33,7 +33,7 @@ func TestBadInput(t *testing.T) {
 		{"bad hostname", []string{"run", "--hostname=a\nb", ref}, []string{"hostname"}},
 		{"bad pod name", []string{"run", "--name=../x", ref}, []string{"name"}},
 		{"bad variable", []string{"run", ref, "-e", "=x"}, []string{"environment"}},
-		{"memory too small", []string{"run", ref, "--memory=16m"}, []string{"memory"}},
+		{"odd unit of memory", []string{"run", ref, "--memory=16x"}, []string{"memory", "16x"}},
 		{"bad net", []string{"run", "--net=nonsense", ref}, []string{"nonsense"}},
 		{"working dir in proc", []string{"run", ref, "--working-dir=/proc/self/fd/3"}, []string{"/proc"}},
 		{"missing layout", []string{"run", "oci:" + missing}, []string{missing}},

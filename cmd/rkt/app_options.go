@@ -32,6 +32,7 @@ type appOptions struct {
 	restart, stopSignal                 string
 	stopTimeout                         time.Duration
 	stdin, stdout, stderr               string
+	settings                            appSettings
 
 	set *pflag.FlagSet
 }
@@ -45,13 +46,13 @@ func (o *appOptions) flags(fs *pflag.FlagSet) {
 	fs.UintSliceVar(&o.groups, "supplementary-gids", nil, "further groups, by number")
 	fs.BoolVar(&o.mergeGroups, "supplementary-groups-of-image", false, "add the groups that the image's /etc/group gives the user")
 	fs.StringVar(&o.workingDir, "working-dir", "", "folder to start in")
-	fs.StringArrayVarP(&o.environment, "environment", "e", nil, "NAME=VALUE for the app")
+	fs.StringArrayVarP(&o.environment, "environment", "e", nil, "NAME=VALUE for the app, or NAME for the caller's value")
 	fs.StringArrayVar(&o.envFiles, "env-file", nil, "file with lines NAME=VALUE")
 	fs.BoolVar(&o.readOnly, "readonly-rootfs", false, "let the app write to volumes only")
 	fs.StringArrayVar(&o.tmpfs, "tmpfs", nil, "PATH[:size=64m,mode=1777,uid=,gid=,ro,exec]")
 	fs.StringArrayVar(&o.mounts, "mount", nil, "volume=NAME,target=PATH[,readOnly=true]")
 	fs.StringArrayVarP(&o.binds, "volume", "v", nil, "SOURCE:TARGET[:ro] from the host")
-	fs.StringVar(&o.memory, "memory", "", "limit of memory: 128M, 1Gi")
+	fs.StringVar(&o.memory, "memory", "", "limit of memory: 128m, 1G")
 	fs.StringVar(&o.cpu, "cpu", "", "limit of processors: 2, 0.5, 500m")
 	fs.Int64Var(&o.cpuShares, "cpu-shares", 0, "weight among others, 2 to 262144")
 	fs.Int64Var(&o.pids, "pids", 0, "limit of processes and threads (default 4096)")
@@ -66,6 +67,7 @@ func (o *appOptions) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.stdin, "stdin", "", "inherit or null")
 	fs.StringVar(&o.stdout, "stdout", "", "inherit, null or file:PATH[,raw|cri[,MAXBYTES]]")
 	fs.StringVar(&o.stderr, "stderr", "", "as stdout")
+	o.settings.flags(fs)
 }
 
 // app makes what the plan wants of what the flags say.
@@ -84,6 +86,9 @@ func (o *appOptions) app() (plan.App, error) {
 	}
 	if o.set.Changed("stop-timeout") {
 		a.StopTimeout = &o.stopTimeout
+	}
+	if err := o.settings.apply(&a, o.set); err != nil {
+		return a, fmt.Errorf("image %q: %w", o.image, err)
 	}
 	var err error
 	if a.Environment, err = environmentOf(o.envFiles, o.environment); err != nil {

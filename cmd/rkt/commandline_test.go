@@ -169,9 +169,9 @@ func TestAppFlagsReachThePlan(t *testing.T) {
 
 func TestAppFlagsThatAreRefused(t *testing.T) {
 	for flag, word := range map[string]string{
-		"--memory=16m": "memory", "--memory=-1": "memory", "--memory=i": "memory", "--memory=1.5G": "memory", "--memory=9999999T": "range",
+		"--memory=16x": "memory", "--memory=-1": "memory", "--memory=i": "memory", "--memory=1.5G": "memory", "--memory=9999999T": "range",
 		"--cpu=0": "cpu", "--cpu=x": "cpu", "--cpu=-1m": "cpu", "--cpu=NaN": "cpu", "--cpu=1e9": "cpu",
-		"--environment=X": "NAME=VALUE", "--env-file=/no/such/file": "no such file",
+		"--environment==X": "NAME=VALUE", "--env-file=/no/such/file": "no such file",
 		"--volume=/a": "SOURCE:TARGET", "--volume=/a:/b:rx": "rx", "--volume=name:/b": "./name", "--volume=:/b": "SOURCE:TARGET",
 		"--mount=volume=v": "target", "--mount=volume=v,target=/x,mode=1": "mode", "--mount=volume=v,target=/x,readOnly=2": "readOnly",
 		"--restart=sometimes": "sometimes", "--restart=no:3": "no:3", "--restart=always:0": "always:0",

@@ -25,7 +25,7 @@ func (o *enterOptions) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.app, "app", "", "app to enter; not needed when the pod has one")
 	fs.StringVar(&o.user, "user", "", "user[:group] by name or number (default the app's)")
 	fs.StringVar(&o.workingDir, "working-dir", "", "folder to start in (default the app's)")
-	fs.StringArrayVarP(&o.environment, "environment", "e", nil, "NAME=VALUE")
+	fs.StringArrayVarP(&o.environment, "environment", "e", nil, "NAME=VALUE, or NAME for the caller's value")
 	fs.BoolVarP(&o.terminal, "tty", "t", false, "give the command a terminal of its own, joined to this one")
 	fs.BoolVarP(&o.stdin, "stdin", "i", true, "pass on stdin; it always is, but from a terminal only with --tty")
 	fs.SetInterspersed(false)
@@ -74,13 +74,17 @@ func enter(ctx context.Context, env *environment, o enterOptions, word string, c
 			return err
 		}
 	}
+	vars, err := variables(o.environment)
+	if err != nil {
+		return fmt.Errorf("--environment: %w", err)
+	}
 	p, err := env.findPod(word)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
 	return stage0.Enter(ctx, host, p, stage0.EnterOptions{
-		App: o.app, Args: command, User: o.user, WorkingDir: o.workingDir, Environment: o.environment,
+		App: o.app, Args: command, User: o.user, WorkingDir: o.workingDir, Environment: vars,
 		Terminal: o.terminal, Term: os.Getenv("TERM"),
 	})
 }

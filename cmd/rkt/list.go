@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -26,7 +27,7 @@ func newListCommand(env *environment) *cobra.Command {
 
 STATE is that of the pod: embryo, preparing, aborted, prepared, running,
 orphaned (its supervisor was killed, its apps are alive), exited, exited-garbage
-(marked by gc), garbage, deleting.`,
+(marked by gc), garbage, deleting. EXIT is the exit code of an app that has ended.`,
 		Example: `  rkt list
   rkt list --full --no-legend
   rkt list --format=json | jq -r '.[] | select(.state=="running").uuid'`,
@@ -51,7 +52,7 @@ func list(env *environment, o listOptions) error {
 	statuses, listErr := listPods(pods, func(path string, err error) {
 		env.log.WithField("path", path).WithError(err).Debug("skip foreign entry among the pods")
 	})
-	header := []string{"UUID", "NAME", "APP", "IMAGE", "STATE", "CREATED", "STARTED"}
+	header := []string{"UUID", "NAME", "APP", "IMAGE", "STATE", "EXIT", "CREATED", "STARTED"}
 	var cells [][]string
 	now := time.Now()
 	for _, s := range statuses {
@@ -107,7 +108,7 @@ func listCells(s *stage0.Status, full bool, now time.Time) [][]string {
 	}
 	name := orDash(s.Name)
 	if len(s.Apps) == 0 {
-		return [][]string{{id, name, "-", "-", string(s.State), created, started}}
+		return [][]string{{id, name, "-", "-", string(s.State), "-", created, started}}
 	}
 	var lines [][]string
 	for _, a := range s.Apps {
@@ -115,9 +116,17 @@ func listCells(s *stage0.Status, full bool, now time.Time) [][]string {
 		if full && a.ImageID != "" {
 			img += "@" + a.ImageID
 		}
-		lines = append(lines, []string{id, name, a.Name, img, string(s.State), created, started})
+		lines = append(lines, []string{id, name, a.Name, img, string(s.State), exitText(a), created, started})
 	}
 	return lines
+}
+
+// exitText is the exit code of an app that has ended and left one.
+func exitText(a stage0.AppStatus) string {
+	if a.ExitCode == nil {
+		return "-"
+	}
+	return strconv.Itoa(*a.ExitCode)
 }
 
 func orDash(s string) string {

@@ -23,6 +23,7 @@ type podOptions struct {
 	volumes               []string
 	environment, envFiles []string
 	pull, stage1          string
+	settings              podSettings
 }
 
 func (o *podOptions) flags(fs *pflag.FlagSet) {
@@ -34,10 +35,11 @@ func (o *podOptions) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.interactive, "interactive", false, "give the app a terminal of its own, joined to this one")
 	fs.StringVar(&o.uuidFile, "uuid-file-save", "", "file to write the UUID to, before anything else is done")
 	fs.StringArrayVar(&o.volumes, "volume", nil, "NAME,kind=host,source=PATH[,readOnly=true][,recursive=false] or NAME,kind=empty[,mode=,uid=,gid=]")
-	fs.StringArrayVarP(&o.environment, "environment", "e", nil, "NAME=VALUE for all apps")
+	fs.StringArrayVarP(&o.environment, "environment", "e", nil, "NAME=VALUE for all apps, or NAME for the caller's value")
 	fs.StringArrayVar(&o.envFiles, "env-file", nil, "file with lines NAME=VALUE")
 	fs.StringVar(&o.pull, "pull-policy", string(fetch.PullNew), "when to ask the registry: new, update or never")
 	fs.StringVar(&o.stage1, "stage1-name", stage0.DefaultStage1, "what runs the pod: native, or fly for host agents (no isolation)")
+	o.settings.flags(fs)
 }
 
 // spec makes what the plan wants of what the flags say.
@@ -68,6 +70,9 @@ func (o *podOptions) spec(env *environment) (plan.Spec, error) {
 	}
 	for _, name := range env.insecure.list() {
 		s.Weakenings = append(s.Weakenings, "--insecure-options="+name)
+	}
+	if err := o.settings.apply(&s); err != nil {
+		return s, err
 	}
 	var err error
 	s.Environment, err = environmentOf(o.envFiles, o.environment)

@@ -11,13 +11,12 @@ import (
 )
 
 // parseBytes parses a number of bytes with an optional unit K, M, G, T, each
-// 1024 of the one before, written Ki, Mi, ... as well. "" is 0. A small m is no
-// unit of bytes: it means a thousandth elsewhere.
+// 1024 of the one before, written k, m, ... and Ki, Mi, ... as well. "" is 0.
 func parseBytes(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
-	number := strings.TrimSuffix(s, "i")
+	number := strings.TrimSuffix(strings.ToUpper(s), "I")
 	shift := 0
 	for i, unit := range []string{"K", "M", "G", "T"} {
 		if n, ok := strings.CutSuffix(number, unit); ok {
@@ -26,7 +25,7 @@ func parseBytes(s string) (int64, error) {
 		}
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || shift == 0 && number != s {
+	if err != nil || shift == 0 && len(number) != len(s) {
 		return 0, fmt.Errorf("%q is not a number of bytes; write 128M or 1G", s)
 	}
 	if n <= 0 || n > math.MaxInt64>>shift {
@@ -70,10 +69,25 @@ func environmentOf(files, vars []string) ([]string, error) {
 		}
 		all = append(all, lines...)
 	}
-	if err := onceEach(vars); err != nil {
+	vars, err := variables(vars)
+	if err != nil {
 		return nil, fmt.Errorf("--environment: %w", err)
 	}
 	return append(all, vars...), nil
+}
+
+// variables are the values of --environment: NAME=VALUE, or NAME for the
+// caller's own value. One that the caller has not set is left out.
+func variables(words []string) ([]string, error) {
+	var vars []string
+	for _, w := range words {
+		if strings.Contains(w, "=") || w == "" {
+			vars = append(vars, w)
+		} else if value, ok := os.LookupEnv(w); ok {
+			vars = append(vars, w+"="+value)
+		}
+	}
+	return vars, onceEach(vars)
 }
 
 // readEnvFile reads lines NAME=VALUE. Empty lines and those that begin with "#"
