@@ -32,6 +32,9 @@ type Status struct {
 	Ready bool `json:"ready,omitempty"`
 	// Weakenings are the options that lessen the isolation of the pod.
 	Weakenings []string `json:"weakenings,omitempty"`
+	// Labels and Annotations are the operator's.
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 	// Problems are what could not be read of the pod, and why.
 	Problems []string `json:"problems,omitempty"`
 }
@@ -52,6 +55,9 @@ type AppStatus struct {
 	Started  time.Time `json:"started,omitzero"`
 	Ended    time.Time `json:"ended,omitzero"`
 	Restarts int       `json:"restarts,omitempty"`
+	// Labels and Annotations are the operator's.
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 	// ExitCode is there when the app left a record: 0-255, as a shell would see
 	// it. Signal is what ended it, OOM that the kernel did for want of memory,
 	// Error why it could not be started.
@@ -107,6 +113,7 @@ func (s *Status) describe(c *contract.Pod) {
 	s.Network = string(c.Net.Mode)
 	s.Integrity = integrityBoot
 	s.Weakenings = c.Weakenings
+	s.Labels, s.Annotations = c.Labels, c.Annotations
 }
 
 func (s *Status) times(p *pod.Pod, c *contract.Pod) {
@@ -142,6 +149,7 @@ func (s *Status) app(p *pod.Pod, name string) AppStatus {
 		s.problem(fmt.Errorf("app %q: %w", name, err))
 	} else {
 		a.Image, a.ImageID = conf.Image.Reference, conf.Image.ID
+		a.Labels, a.Annotations = conf.Labels, conf.Annotations
 	}
 	if s.Started.IsZero() && !s.begun() {
 		return a

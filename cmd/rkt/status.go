@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -150,6 +152,8 @@ func writeStatus(out io.Writer, s *stage0.Status) error {
 	line("network", s.Network)
 	line("integrity", s.Integrity)
 	line("weakenings", strings.Join(s.Weakenings, " "))
+	line("labels", labelText(s.Labels))
+	line("annotations", labelText(s.Annotations))
 	if s.PID > 0 {
 		line("pid", strconv.Itoa(s.PID))
 	}
@@ -158,12 +162,23 @@ func writeStatus(out io.Writer, s *stage0.Status) error {
 		line("app-"+escape.Text(a.Name), appText(a))
 		line("image-"+escape.Text(a.Name), a.Image)
 		line("error-"+escape.Text(a.Name), a.Error)
+		line("labels-"+escape.Text(a.Name), labelText(a.Labels))
+		line("annotations-"+escape.Text(a.Name), labelText(a.Annotations))
 	}
 	for _, problem := range s.Problems {
 		line("problem", problem)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// labelText is NAME=VALUE for each, sorted.
+func labelText(labels map[string]string) string {
+	words := make([]string, 0, len(labels))
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		words = append(words, name+"="+labels[name])
+	}
+	return strings.Join(words, " ")
 }
 
 // appText is the exit code of an app, or its state while there is none.

@@ -87,11 +87,14 @@ func volumeCreate(env *environment, o volumeCreateOptions, names []string) error
 
 // parseLabels makes a map of words NAME=VALUE. The later of two counts.
 func parseLabels(flag string, words []string) (map[string]string, error) {
-	labels := make(map[string]string, len(words))
+	var labels map[string]string
 	for _, w := range words {
 		name, value, ok := strings.Cut(w, "=")
 		if !ok || name == "" {
 			return nil, fmt.Errorf("%s: %q is not NAME=VALUE", flag, w)
+		}
+		if labels == nil {
+			labels = make(map[string]string)
 		}
 		labels[name] = value
 	}

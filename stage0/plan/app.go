@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -62,7 +63,9 @@ func (c *compiler) app(a *App, name string) (*AppFiles, error) {
 	if a.AllowPrivilegeEscalation {
 		c.weaken(name, "--allow-privilege-escalation")
 	}
-	process.Rlimits = c.rlimits(limits)
+	if process.Rlimits, err = setUlimits(c.rlimits(limits), a.Ulimits); err != nil {
+		return nil, err
+	}
 	return &AppFiles{
 		App:     *app,
 		Limits:  limits,
@@ -90,6 +93,9 @@ func (c *compiler) appFile(a *App, name string, candidates []string) (*contract.
 	if grace < 0 {
 		return nil, fmt.Errorf("--stop-timeout %v is negative", grace)
 	}
+	if err := errors.Join(checkLabels("--label", a.Labels), checkLabels("--annotation", a.Annotations)); err != nil {
+		return nil, err
+	}
 	app := &contract.App{
 		Version: contract.Version,
 		Name:    name,
@@ -99,6 +105,7 @@ func (c *compiler) appFile(a *App, name string, candidates []string) (*contract.
 		},
 		Volatile:   c.spec.Remove,
 		Candidates: candidates,
+		Labels:     a.Labels, Annotations: a.Annotations,
 		PID:        contract.PIDOwn,
 		Init:       a.Init,
 		Restart:    a.Restart,

@@ -22,6 +22,9 @@ func defaultCaps() []string {
 // capDefault in a list of capabilities stands for the default set.
 const capDefault = "DEFAULT"
 
+// capAll in a list of capabilities stands for all that there are.
+const capAll = "ALL"
+
 // knownCaps are the capabilities of Linux 5.9 and later.
 func knownCaps() []string {
 	return strings.Fields(`
@@ -48,6 +51,10 @@ func (c *compiler) capabilities(a *App, name string, p *specs.Process) error {
 	}
 	for _, cap := range caps {
 		if !slices.Contains(defaultCaps(), cap) {
+			if a.CapsRetain == nil {
+				c.weaken(name, "--cap-add="+strings.Join(a.CapsAdd, ","))
+				break
+			}
 			c.weaken(name, "--caps-retain="+strings.Join(a.CapsRetain, ","))
 			break
 		}
@@ -58,7 +65,7 @@ func (c *compiler) capabilities(a *App, name string, p *specs.Process) error {
 	}
 	if p.User.UID != 0 {
 		p.Capabilities.Effective, p.Capabilities.Permitted = none, none
-		if a.CapsRetain == nil && !a.AllowPrivilegeEscalation {
+		if a.CapsRetain == nil && a.CapsAdd == nil && !a.AllowPrivilegeEscalation {
 			p.Capabilities.Bounding = none
 		}
 	}
@@ -69,6 +76,9 @@ func (c *compiler) capabilities(a *App, name string, p *specs.Process) error {
 func capSet(a *App) ([]string, error) {
 	if a.CapsRetain != nil && a.CapsRemove != nil {
 		return nil, fmt.Errorf("--caps-retain and --caps-remove exclude each other")
+	}
+	if a.CapsAdd != nil || a.CapsDrop != nil {
+		return changedCaps(a)
 	}
 	if a.CapsRetain == nil {
 		remove, err := parseCaps(a.CapsRemove)
@@ -84,6 +94,25 @@ func capSet(a *App) ([]string, error) {
 	return caps, nil
 }
 
+// changedCaps is the default set without what is dropped and with what is added.
+func changedCaps(a *App) ([]string, error) {
+	if a.CapsRetain != nil || a.CapsRemove != nil {
+		return nil, fmt.Errorf("--cap-add and --cap-drop exclude --caps-retain and --caps-remove")
+	}
+	drop, err := parseCaps(a.CapsDrop)
+	if err != nil {
+		return nil, fmt.Errorf("--cap-drop: %w", err)
+	}
+	add, err := parseCaps(a.CapsAdd)
+	if err != nil {
+		return nil, fmt.Errorf("--cap-add: %w", err)
+	}
+	caps := slices.DeleteFunc(defaultCaps(), func(s string) bool { return slices.Contains(drop, s) })
+	caps = append(caps, add...)
+	slices.Sort(caps)
+	return slices.Compact(caps), nil
+}
+
 // parseCaps makes full names of names, and sorts them.
 func parseCaps(names []string) ([]string, error) {
 	known := knownCaps()
@@ -92,6 +121,10 @@ func parseCaps(names []string) ([]string, error) {
 		upper := strings.ToUpper(strings.TrimSpace(n))
 		if upper == capDefault {
 			caps = append(caps, defaultCaps()...)
+			continue
+		}
+		if upper == capAll {
+			caps = append(caps, known...)
 			continue
 		}
 		if upper == "" {

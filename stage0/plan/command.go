@@ -45,6 +45,11 @@ func (c *compiler) process(a *App, who Who) (*specs.Process, []string, error) {
 		return nil, nil, err
 	}
 	mask := uint32(umask)
+	if a.Umask != nil {
+		if mask = *a.Umask; mask > 0o777 {
+			return nil, nil, fmt.Errorf("--umask %#o is not one", mask)
+		}
+	}
 	return &specs.Process{
 		Args: args, Cwd: cwd, Env: env,
 		User:            specs.User{UID: who.UID, GID: who.GID, AdditionalGids: who.Groups, Umask: &mask},

@@ -32,6 +32,7 @@ func (c *compiler) checkFeatures() error {
 		{s.Hostname != "", contract.FeatureNamespaces, "--hostname"},
 		{s.Interactive, contract.FeatureTerminal, "--interactive"},
 		{len(s.Volumes) > 0, contract.FeatureVolumes, "--volume"},
+		{len(s.Sysctls) > 0, contract.FeatureNamespaces, "--sysctl"},
 	}
 	for i := range s.Apps {
 		a := &s.Apps[i]
@@ -39,6 +40,8 @@ func (c *compiler) checkFeatures() error {
 		needs = append(needs,
 			need{limits, contract.FeatureCgroups, "resource limits"},
 			need{a.CapsRetain != nil || a.CapsRemove != nil, contract.FeatureCaps, "--caps-retain and --caps-remove"},
+			need{a.CapsAdd != nil || a.CapsDrop != nil, contract.FeatureCaps, "--cap-add and --cap-drop"},
+			need{a.ShmBytes > 0, contract.FeatureNamespaces, "--shm-size"},
 			need{a.Seccomp == SeccompDefault, contract.FeatureSeccomp, "--seccomp"},
 			need{len(a.Mounts)+len(a.Tmpfs) > 0, contract.FeatureVolumes, "--mount, --tmpfs and -v"},
 			need{a.Init, contract.FeatureNamespaces, "--init"},

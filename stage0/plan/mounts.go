@@ -109,21 +109,25 @@ func (c *compiler) mounts(a *App, name string) ([]specs.Mount, error) {
 	slices.SortStableFunc(wanted, func(x, y specs.Mount) int {
 		return strings.Count(x.Destination, "/") - strings.Count(y.Destination, "/")
 	})
-	system := slices.DeleteFunc(c.systemMounts(), func(m specs.Mount) bool { return taken[m.Destination] })
+	system := slices.DeleteFunc(c.systemMounts(a), func(m specs.Mount) bool { return taken[m.Destination] })
 	return append(system, wanted...), nil
 }
 
 // systemMounts are what programs expect to find. A sysfs shows the network
 // namespace it was mounted in, so a pod on the host's network gets none.
-func (c *compiler) systemMounts() []specs.Mount {
+func (c *compiler) systemMounts(a *App) []specs.Mount {
 	if !c.has[contract.FeatureNamespaces] {
 		return nil
+	}
+	shm := "size=65536k"
+	if a.ShmBytes > 0 {
+		shm = fmt.Sprintf("size=%d", a.ShmBytes)
 	}
 	mounts := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", shm}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 	}
 	if c.files.Pod.Net.Mode == contract.NetHost {

@@ -11,6 +11,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -38,6 +39,10 @@ type Spec struct {
 	// Interactive gives the one app of the pod a terminal.
 	Interactive bool
 	Volumes     []Volume
+	// Sysctls are kernel parameters of the pod's own namespaces.
+	Sysctls []Sysctl
+	// Labels and Annotations are for people and managers.
+	Labels, Annotations map[string]string
 	// Environment is for all apps: NAME=VALUE.
 	Environment []string
 	// Weakenings are those of the options used before the plan, as given.
@@ -73,6 +78,16 @@ type App struct {
 	Mounts       []Mount
 
 	Limits contract.Limits
+	// Ulimits replace limits that rkt would set or inherit.
+	Ulimits []Ulimit
+	// Umask replaces 022.
+	Umask *uint32
+	// ShmBytes is the size of /dev/shm, 0 = 64 MiB.
+	ShmBytes int64
+	// Labels and Annotations are for people and managers.
+	Labels, Annotations map[string]string
+	// CapsAdd and CapsDrop change the default set; "all" in them stands for all.
+	CapsAdd, CapsDrop []string
 	// CapsRetain, if not nil, is the whole set of capabilities; "default" in it
 	// stands for the default set. CapsRemove takes away from the default set.
 	CapsRetain               []string
@@ -199,7 +214,8 @@ func (c *compiler) sandbox() error {
 	if c.spec.Net == contract.NetHost {
 		c.weaken("", "--net=host")
 	}
-	return nil
+	p.Labels, p.Annotations = c.spec.Labels, c.spec.Annotations
+	return errors.Join(c.sysctls(), checkLabels("--label", p.Labels), checkLabels("--annotation", p.Annotations))
 }
 
 // weaken records an option that lessens isolation.

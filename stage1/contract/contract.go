@@ -115,6 +115,11 @@ type Pod struct {
 	Remove bool `json:"remove,omitempty"`
 	// Notify says who tells the service manager that the pod is ready; "" = pod.
 	Notify NotifyMode `json:"notify,omitempty"`
+	// Sysctls are written in the namespaces of the pod, before any app starts.
+	Sysctls []Sysctl `json:"sysctls,omitempty"`
+	// Labels and Annotations are for display; stage1 ignores them.
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 	// Weakenings are the options that lessen isolation, as the user gave them.
 	// For display; stage1 ignores them.
 	Weakenings []string `json:"weakenings,omitempty"`
@@ -124,6 +129,12 @@ type Pod struct {
 type Stage1 struct {
 	Name string `json:"name"` // "native", "fly", ...
 	Dir  string `json:"dir"`  // absolute; holds manifest.json
+}
+
+// Sysctl is a parameter of the kernel that a network or ipc namespace has.
+type Sysctl struct {
+	Path  string `json:"path"` // below /proc/sys
+	Value string `json:"value"`
 }
 
 // Sharing says whether the pod has a namespace of its own.
@@ -166,6 +177,9 @@ type App struct {
 	Name    string `json:"name"`
 	// Image is for display and for keeping its layers; stage1 ignores it.
 	Image Image `json:"image"`
+	// Labels and Annotations are the operator's, for display; stage1 ignores them.
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 	// Layers are the diff IDs (64 hex digits) of the root, topmost first.
 	Layers []string `json:"layers"`
 	// Volatile lets the writable layer skip syncing: it does not outlive the pod.
