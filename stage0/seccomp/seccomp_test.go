@@ -15,11 +15,13 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"rkt/internal/callfilter"
 )
 
 var update = flag.Bool("update", false, "rewrite the compiled profiles and the golden files")
 
-var arches = []Arch{AMD64, ARM64}
+var arches = []callfilter.Arch{callfilter.AMD64, callfilter.ARM64}
 
 // i386 is the machine of 32-bit calls on amd64 (AUDIT_ARCH_I386).
 const i386 = 0x40000003
@@ -33,7 +35,7 @@ type call struct {
 
 // run interprets the filter. The interpreter reads big-endian words, so each
 // word is put down that way, the low half of an argument first as on the machine.
-func run(t testing.TB, vm *bpf.VM, c call) Answer {
+func run(t testing.TB, vm *bpf.VM, c call) callfilter.Answer {
 	t.Helper()
 	b := binary.BigEndian.AppendUint32(nil, c.nr)
 	b = binary.BigEndian.AppendUint32(b, c.arch)
@@ -46,12 +48,12 @@ func run(t testing.TB, vm *bpf.VM, c call) Answer {
 	if err != nil {
 		t.Fatalf("run filter: %v", err)
 	}
-	return Answer(n)
+	return callfilter.Answer(n)
 }
 
-func defaultVM(t testing.TB, arch Arch) *bpf.VM {
+func defaultVM(t testing.TB, arch callfilter.Arch) *bpf.VM {
 	t.Helper()
-	prog, err := assemble(Default(), arch)
+	prog, err := callfilter.Assemble(Default(), arch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,15 +64,15 @@ func defaultVM(t testing.TB, arch Arch) *bpf.VM {
 	return vm
 }
 
-func (a Answer) String() string {
+func name(a callfilter.Answer) string {
 	switch a {
-	case Allow:
+	case callfilter.Allow:
 		return "allow"
-	case NotPermitted:
+	case callfilter.NotPermitted:
 		return "EPERM"
-	case NotThere:
+	case callfilter.NotThere:
 		return "ENOSYS"
-	case NotSupported:
+	case callfilter.NotSupported:
 		return "EPROTONOSUPPORT"
 	}
 	return fmt.Sprintf("%#x", uint32(a))
@@ -78,7 +80,7 @@ func (a Answer) String() string {
 
 func TestEmbeddedFilterIsTheCompiledDefaultProfile(t *testing.T) {
 	for _, arch := range arches {
-		want, err := Compile(Default(), arch)
+		want, err := callfilter.Compile(Default(), arch)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,9 +105,9 @@ func TestEmbeddedFilterIsTheCompiledDefaultProfile(t *testing.T) {
 func TestSweepOfAllNumbers(t *testing.T) {
 	for _, arch := range arches {
 		vm := defaultVM(t, arch)
-		audit, _ := arch.audit()
+		audit, _ := arch.Audit()
 		names := map[int]string{}
-		nrs, err := arch.numbers()
+		nrs, err := arch.Numbers()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,14 +116,14 @@ func TestSweepOfAllNumbers(t *testing.T) {
 		}
 		var got strings.Builder
 		for nr := range 480 {
-			fmt.Fprintf(&got, "%d %s %v\n", nr, names[nr], run(t, vm, call{nr: uint32(nr), arch: audit}))
+			fmt.Fprintf(&got, "%d %s %v\n", nr, names[nr], name(run(t, vm, call{nr: uint32(nr), arch: audit})))
 			for _, foreign := range []call{
 				{nr: uint32(nr), arch: i386},
 				{nr: uint32(nr), arch: 0x40000028}, // 32-bit ARM
 				{nr: uint32(nr) | 0x40000000, arch: audit},
 				{nr: uint32(nr) | 0x80000000, arch: audit},
 			} {
-				if a := run(t, vm, foreign); a != NotThere {
+				if a := run(t, vm, foreign); a != callfilter.NotThere {
 					t.Errorf("%s: foreign call %#x of %#x = %v, want ENOSYS", arch, foreign.nr, foreign.arch, a)
 				}
 			}
@@ -159,46 +161,46 @@ func TestArgumentsThatDecide(t *testing.T) {
 		name string
 		call string
 		args [6]uint64
-		want Answer
+		want callfilter.Answer
 	}{
-		{"unix socket", "socket", [6]uint64{unix.AF_UNIX, 1, 0}, Allow},
-		{"inet socket", "socket", [6]uint64{unix.AF_INET, 1, 0}, Allow},
-		{"inet6 socket", "socket", [6]uint64{unix.AF_INET6, 1, 0}, Allow},
-		{"unspecified family", "socket", [6]uint64{0, 1, 0}, NotPermitted},
-		{"vsock", "socket", [6]uint64{unix.AF_VSOCK, 1, 0}, NotPermitted},
-		{"vsock with a high bit", "socket", [6]uint64{high | unix.AF_VSOCK, 1, 0}, NotPermitted},
-		{"inet with a high bit is inet", "socket", [6]uint64{high | unix.AF_INET, 1, 0}, Allow},
-		{"alg", "socket", [6]uint64{unix.AF_ALG, 5, 0}, NotPermitted},
-		{"packet", "socket", [6]uint64{unix.AF_PACKET, 3, 0}, NotPermitted},
-		{"family -1", "socket", [6]uint64{1<<64 - 1, 1, 0}, NotPermitted},
-		{"netlink route", "socket", [6]uint64{unix.AF_NETLINK, 3, unix.NETLINK_ROUTE}, Allow},
-		{"netlink sock_diag", "socket", [6]uint64{unix.AF_NETLINK, 3, unix.NETLINK_SOCK_DIAG}, Allow},
-		{"netlink netfilter", "socket", [6]uint64{unix.AF_NETLINK, 3, unix.NETLINK_NETFILTER}, NotSupported},
-		{"netlink audit", "socket", [6]uint64{unix.AF_NETLINK, 3, unix.NETLINK_AUDIT}, NotSupported},
-		{"socketpair unix", "socketpair", [6]uint64{unix.AF_UNIX, 1, 0}, Allow},
-		{"socketpair tipc", "socketpair", [6]uint64{unix.AF_TIPC, 1, 0}, NotPermitted},
-		{"fork-like clone", "clone", [6]uint64{uint64(unix.SIGCHLD)}, Allow},
-		{"thread-like clone", "clone", [6]uint64{unix.CLONE_VM | unix.CLONE_THREAD | unix.CLONE_SIGHAND}, Allow},
-		{"clone user", "clone", [6]uint64{unix.CLONE_NEWUSER}, NotPermitted},
-		{"clone net", "clone", [6]uint64{unix.CLONE_NEWNET | uint64(unix.SIGCHLD)}, NotPermitted},
-		{"clone cgroup", "clone", [6]uint64{unix.CLONE_NEWCGROUP}, NotPermitted},
-		{"clone user with high bits", "clone", [6]uint64{0xffffffff<<32 | unix.CLONE_NEWUSER}, NotPermitted},
-		{"clone3", "clone3", [6]uint64{}, NotThere},
-		{"unshare files", "unshare", [6]uint64{unix.CLONE_FILES}, Allow},
-		{"unshare user", "unshare", [6]uint64{unix.CLONE_NEWUSER}, NotPermitted},
-		{"unshare time", "unshare", [6]uint64{unix.CLONE_NEWTIME}, NotPermitted},
-		{"tiocsti", "ioctl", [6]uint64{0, unix.TIOCSTI}, NotPermitted},
-		{"tiocsti with a high bit", "ioctl", [6]uint64{0, high | unix.TIOCSTI}, NotPermitted},
-		{"tioclinux", "ioctl", [6]uint64{0, tiocLinux}, NotPermitted},
-		{"tcgets", "ioctl", [6]uint64{0, unix.TCGETS}, Allow},
-		{"personality query", "personality", [6]uint64{0xffffffff}, Allow},
-		{"personality linux32", "personality", [6]uint64{8}, Allow},
-		{"personality without randomisation", "personality", [6]uint64{0x0040000}, NotPermitted},
+		{"unix socket", "socket", [6]uint64{unix.AF_UNIX, 1, 0}, callfilter.Allow},
+		{"inet socket", "socket", [6]uint64{unix.AF_INET, 1, 0}, callfilter.Allow},
+		{"inet6 socket", "socket", [6]uint64{unix.AF_INET6, 1, 0}, callfilter.Allow},
+		{"unspecified family", "socket", [6]uint64{0, 1, 0}, callfilter.NotPermitted},
+		{"vsock", "socket", [6]uint64{unix.AF_VSOCK, 1, 0}, callfilter.NotPermitted},
+		{"vsock with a high bit", "socket", [6]uint64{high | unix.AF_VSOCK, 1, 0}, callfilter.NotPermitted},
+		{"inet with a high bit is inet", "socket", [6]uint64{high | unix.AF_INET, 1, 0}, callfilter.Allow},
+		{"alg", "socket", [6]uint64{unix.AF_ALG, 5, 0}, callfilter.NotPermitted},
+		{"packet", "socket", [6]uint64{unix.AF_PACKET, 3, 0}, callfilter.NotPermitted},
+		{"family -1", "socket", [6]uint64{1<<64 - 1, 1, 0}, callfilter.NotPermitted},
+		{"netlink route", "socket", [6]uint64{unix.AF_NETLINK, 3, unix.NETLINK_ROUTE}, callfilter.Allow},
+		{"netlink sock_diag", "socket", [6]uint64{unix.AF_NETLINK, 3, unix.NETLINK_SOCK_DIAG}, callfilter.Allow},
+		{"netlink netfilter", "socket", [6]uint64{unix.AF_NETLINK, 3, unix.NETLINK_NETFILTER}, callfilter.NotSupported},
+		{"netlink audit", "socket", [6]uint64{unix.AF_NETLINK, 3, unix.NETLINK_AUDIT}, callfilter.NotSupported},
+		{"socketpair unix", "socketpair", [6]uint64{unix.AF_UNIX, 1, 0}, callfilter.Allow},
+		{"socketpair tipc", "socketpair", [6]uint64{unix.AF_TIPC, 1, 0}, callfilter.NotPermitted},
+		{"fork-like clone", "clone", [6]uint64{uint64(unix.SIGCHLD)}, callfilter.Allow},
+		{"thread-like clone", "clone", [6]uint64{unix.CLONE_VM | unix.CLONE_THREAD | unix.CLONE_SIGHAND}, callfilter.Allow},
+		{"clone user", "clone", [6]uint64{unix.CLONE_NEWUSER}, callfilter.NotPermitted},
+		{"clone net", "clone", [6]uint64{unix.CLONE_NEWNET | uint64(unix.SIGCHLD)}, callfilter.NotPermitted},
+		{"clone cgroup", "clone", [6]uint64{unix.CLONE_NEWCGROUP}, callfilter.NotPermitted},
+		{"clone user with high bits", "clone", [6]uint64{0xffffffff<<32 | unix.CLONE_NEWUSER}, callfilter.NotPermitted},
+		{"clone3", "clone3", [6]uint64{}, callfilter.NotThere},
+		{"unshare files", "unshare", [6]uint64{unix.CLONE_FILES}, callfilter.Allow},
+		{"unshare user", "unshare", [6]uint64{unix.CLONE_NEWUSER}, callfilter.NotPermitted},
+		{"unshare time", "unshare", [6]uint64{unix.CLONE_NEWTIME}, callfilter.NotPermitted},
+		{"tiocsti", "ioctl", [6]uint64{0, unix.TIOCSTI}, callfilter.NotPermitted},
+		{"tiocsti with a high bit", "ioctl", [6]uint64{0, high | unix.TIOCSTI}, callfilter.NotPermitted},
+		{"tioclinux", "ioctl", [6]uint64{0, tiocLinux}, callfilter.NotPermitted},
+		{"tcgets", "ioctl", [6]uint64{0, unix.TCGETS}, callfilter.Allow},
+		{"personality query", "personality", [6]uint64{0xffffffff}, callfilter.Allow},
+		{"personality linux32", "personality", [6]uint64{8}, callfilter.Allow},
+		{"personality without randomisation", "personality", [6]uint64{0x0040000}, callfilter.NotPermitted},
 	}
 	for _, arch := range arches {
 		vm := defaultVM(t, arch)
-		audit, _ := arch.audit()
-		nrs, err := arch.numbers()
+		audit, _ := arch.Audit()
+		nrs, err := arch.Numbers()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +220,7 @@ func TestProfileIsSmall(t *testing.T) {
 		t.Errorf("%d calls can pass, want at most 315", n)
 	}
 	for _, arch := range arches {
-		b, err := Compile(Default(), arch)
+		b, err := callfilter.Compile(Default(), arch)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,15 +229,15 @@ func TestProfileIsSmall(t *testing.T) {
 }
 
 func TestCompileRefusesProfilesWithMistakes(t *testing.T) {
-	for name, p := range map[string]Profile{
+	for name, p := range map[string]callfilter.Profile{
 		"unknown call": {Allow: []string{"frobnicate"}},
 		"call twice":   {Allow: []string{"read"}, Deny: []string{"read"}},
 	} {
-		if _, err := Compile(p, AMD64); err == nil {
+		if _, err := callfilter.Compile(p, callfilter.AMD64); err == nil {
 			t.Errorf("%s: Compile() succeeded", name)
 		}
 	}
-	if _, err := Compile(Default(), "s390x"); err == nil {
+	if _, err := callfilter.Compile(Default(), "s390x"); err == nil {
 		t.Error("Compile() for an unknown machine succeeded")
 	}
 }
@@ -253,7 +255,7 @@ func TestNumbersAreTheKernels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nrs, err := arch.numbers()
+		nrs, err := arch.Numbers()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +271,7 @@ func TestNumbersAreTheKernels(t *testing.T) {
 
 func BenchmarkCompile(b *testing.B) {
 	for b.Loop() {
-		if _, err := Compile(Default(), AMD64); err != nil {
+		if _, err := callfilter.Compile(Default(), callfilter.AMD64); err != nil {
 			b.Fatal(err)
 		}
 	}

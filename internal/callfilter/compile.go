@@ -1,4 +1,4 @@
-package seccomp
+package callfilter
 
 import (
 	"encoding/binary"
@@ -37,7 +37,7 @@ type span struct {
 // that no call pays for the length of the lists. It refuses a profile that
 // names an unknown call or one call twice.
 func Compile(p Profile, arch Arch) ([]byte, error) {
-	prog, err := assemble(p, arch)
+	prog, err := Assemble(p, arch)
 	if err != nil {
 		return nil, err
 	}
@@ -54,9 +54,9 @@ func Compile(p Profile, arch Arch) ([]byte, error) {
 	return b, nil
 }
 
-// assemble is Compile up to the machine-readable form.
-func assemble(p Profile, arch Arch) ([]bpf.Instruction, error) {
-	audit, err := arch.audit()
+// Assemble is Compile up to the machine-readable form.
+func Assemble(p Profile, arch Arch) ([]bpf.Instruction, error) {
+	audit, err := arch.Audit()
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func assemble(p Profile, arch Arch) ([]bpf.Instruction, error) {
 
 // leavesOf maps the numbers that the profile speaks of to their leaves.
 func leavesOf(p Profile, arch Arch) (map[uint32]leaf, error) {
-	nrs, err := arch.numbers()
+	nrs, err := arch.Numbers()
 	if err != nil {
 		return nil, err
 	}

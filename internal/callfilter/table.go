@@ -1,4 +1,4 @@
-package seccomp
+package callfilter
 
 import (
 	_ "embed" // for the table of numbers
@@ -16,8 +16,8 @@ const (
 	ARM64 Arch = "arm64"
 )
 
-// audit is the machine in seccomp_data.arch (AUDIT_ARCH_*).
-func (a Arch) audit() (uint32, error) {
+// Audit is the machine in seccomp_data.arch (AUDIT_ARCH_*).
+func (a Arch) Audit() (uint32, error) {
 	switch a {
 	case AMD64:
 		return 0xc000003e, nil
@@ -30,9 +30,9 @@ func (a Arch) audit() (uint32, error) {
 //go:embed syscalls.txt
 var syscallTable string
 
-// numbers maps the names of all known system calls to their numbers on a. A
+// Numbers maps the names of all known system calls to their numbers on a. A
 // call that a does not have maps to -1.
-func (a Arch) numbers() (map[string]int, error) {
+func (a Arch) Numbers() (map[string]int, error) {
 	column := map[Arch]int{AMD64: 1, ARM64: 2}[a]
 	if column == 0 {
 		return nil, fmt.Errorf("no system call table for %q", string(a))
