@@ -228,6 +228,32 @@ func TestTLS(t *testing.T) {
 	})
 }
 
+// Where nobody listens there is little to wait for, and nothing if there is
+// somebody else to ask.
+func TestConnectionsThatAreRefused(t *testing.T) {
+	image := smallImage(t)
+	nobody := newEvilRegistry(t, image, nil)
+	refuses := nobody.endpoint()
+	nobody.Close()
+
+	e := newEvilRegistry(t, image, nil)
+	request := e.request()
+	request.Source.Endpoints = []wire.Endpoint{refuses}
+	r := serveAll(t, request, nil)
+	r.wantFailure(t, wire.CodeNetwork, "connection refused")
+	if n := r.count(wire.Note); n != 3 {
+		t.Errorf("%d notes, want 3 of trying again", n)
+	}
+	request.Source.Endpoints = []wire.Endpoint{refuses, e.endpoint()}
+	r = serveAll(t, request, nil)
+	r.wantImage(t, image)
+	for _, m := range r.messages {
+		if m.Type == wire.Note && strings.Contains(m.Text, "trying again") {
+			t.Errorf("a mirror that refuses is tried again: %s", m.Text)
+		}
+	}
+}
+
 func TestMirrors(t *testing.T) {
 	image := smallImage(t)
 	tests := map[string]func(e *evilRegistry, w http.ResponseWriter, r *http.Request) bool{

@@ -74,7 +74,8 @@ type registrySource struct {
 
 func newRegistrySource(s wire.Source, o registry.Options, report *reporter) (*registrySource, error) {
 	r := &registrySource{source: s, report: report}
-	for _, end := range s.Endpoints {
+	for i, end := range s.Endpoints {
+		o.Spare = i < len(s.Endpoints)-1
 		client, err := registry.New(end, s.Repository, o)
 		if err != nil {
 			r.close()

@@ -32,6 +32,9 @@ type Options struct {
 	// Pause is the first pause before a request is repeated; later ones are
 	// longer.
 	Pause time.Duration
+	// Spare says that somebody else can be asked instead: an endpoint that
+	// refuses connections is not tried again.
+	Spare bool
 	// Note is told what is done about a failure; it may be called by several
 	// goroutines at once.
 	Note func(text string)

@@ -57,6 +57,9 @@ type reach struct {
 	registry atomic.Int32 // the nearest zone it was found in
 }
 
+// known says whether the registry was ever connected to.
+func (r *reach) known() bool { return zone(r.registry.Load()) != unknown }
+
 // dialOwn connects to the registry itself.
 func (r *reach) dialOwn(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"syscall"
 	"time"
 
 	"rkt/fetch/ingest/fault"
@@ -21,6 +22,7 @@ const (
 	maxPause      = 15 * time.Second // that we choose ourselves
 	maxRetryAfter = 60 * time.Second // that a server may ask for
 	maxWaiting    = 3 * time.Minute  // all pauses of one request
+	maxRefused    = 4                // tries of one that refuses connections: less than a second
 )
 
 // errStall is a connection that brings nothing for too long.
@@ -108,6 +110,14 @@ func (p *patience) wait(ctx context.Context, err error) error {
 		return classified(err)
 	}
 	pause := min(p.c.o.Pause<<(p.tries-1), maxPause)
+	if errors.Is(err, syscall.ECONNREFUSED) && !p.c.reach.known() {
+		// Nobody listens there, and nobody ever did. One that has answered before
+		// is being restarted, which takes longer.
+		if p.c.o.Spare || p.tries >= maxRefused {
+			return classified(err)
+		}
+		pause = p.c.o.Pause / 2
+	}
 	// Half of it is random, so that those who failed together do not come back
 	// together.
 	pause = pause/2 + rand.N(pause/2+1)
