@@ -1,7 +1,6 @@
 package main
 
 import (
-	"golang.org/x/sys/unix"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,7 +47,7 @@ func TestNoLeaks(t *testing.T) {
 	first := count(1)
 	// A start that is under way has files of its own.
 	p.awaitThat("no more open files after restarts", func() bool { return count(3) <= first })
-	p.must(r.cmd.Process.Signal(unix.SIGTERM))
+	p.must(p.entry("stop").Run())
 	r.wait()
 	p.checkClean()
 }

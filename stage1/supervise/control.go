@@ -14,17 +14,18 @@ import (
 // replyTimeout is how long either side of the socket waits for the other.
 var replyTimeout = unix.Timeval{Sec: 5}
 
-// request is one message of the socket, for the loop to answer.
+// request is one message of the socket. The loop answers it to the peer before
+// it does anything else: what was asked for may be the end of this process.
 type request struct {
-	op    contract.Operation
-	reply chan<- error // buffered
+	op   contract.Operation
+	peer int
 }
 
 // control is the supervisor's socket. Messages of other users than root, longer
 // than contract.MaxRequest or of another version are refused.
 type control struct {
 	file *os.File
-	dir  string
+	over chan struct{} // closed when the loop takes no more requests
 }
 
 // listen makes the socket in dir, in place of one that a dead supervisor left.
@@ -49,7 +50,7 @@ func listen(dir string) (*control, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("make control socket in %s: %w", dir, err)
 	}
-	return &control{file: os.NewFile(uintptr(fd), contract.SocketFile), dir: dir}, nil
+	return &control{file: os.NewFile(uintptr(fd), contract.SocketFile), over: make(chan struct{})}, nil
 }
 
 // withSocketPath calls f with a path of the socket in dir that is short enough
@@ -63,7 +64,8 @@ func withSocketPath(dir string, f func(path string) error) error {
 	return f("/proc/self/fd/" + strconv.Itoa(fd) + "/" + contract.SocketFile)
 }
 
-// serve hands the requests that arrive to the loop, one at a time, until close.
+// serve hands the requests that arrive to the loop, one at a time. After end it
+// answers them itself: what could be asked for has come to pass.
 func (c *control) serve(requests chan<- request) {
 	conn, err := c.file.SyscallConn()
 	if err != nil {
@@ -79,45 +81,58 @@ func (c *control) serve(requests chan<- request) {
 			return err != unix.EAGAIN
 		})
 		if err != nil {
-			return // closed
+			return
 		}
-		if peer >= 0 {
-			serveOne(peer, requests)
-			unix.Close(peer)
+		if peer < 0 {
+			continue
+		}
+		op, err := ask(peer)
+		if err != nil {
+			answer(peer, err)
+			continue
+		}
+		select {
+		case requests <- request{op, peer}:
+		case <-c.over:
+			answer(peer, nil)
 		}
 	}
 }
 
-func serveOne(peer int, requests chan<- request) {
+// end says that the loop takes no more requests.
+func (c *control) end() { close(c.over) }
+
+// ask reads what a peer wants, who must be root.
+func ask(peer int) (contract.Operation, error) {
+	cred, err := unix.GetsockoptUcred(peer, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return "", fmt.Errorf("read credentials of the peer: %w", err)
+	}
+	if cred.Uid != 0 {
+		return "", fmt.Errorf("refused: the peer is user %d, not root", cred.Uid)
+	}
+	var req contract.Request
+	if err := receive(peer, &req); err != nil {
+		return "", err
+	}
+	if !contract.Speaks(req.Version) {
+		return "", fmt.Errorf("request has version %d, this program speaks %d", req.Version, contract.Version)
+	}
+	return req.Op, nil
+}
+
+// answer tells a peer what became of its request, and closes the connection.
+func answer(peer int, result error) {
+	defer unix.Close(peer)
 	rep := contract.Reply{Version: contract.Version}
-	if err := ask(peer, requests); err != nil {
-		rep.Error = err.Error()
+	if result != nil {
+		rep.Error = result.Error()
 	}
 	b, err := contract.Encode(rep)
 	if err != nil || len(b) > contract.MaxRequest {
 		return
 	}
 	_ = unix.Send(peer, b, unix.MSG_NOSIGNAL)
-}
-
-func ask(peer int, requests chan<- request) error {
-	cred, err := unix.GetsockoptUcred(peer, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil {
-		return fmt.Errorf("read credentials of the peer: %w", err)
-	}
-	if cred.Uid != 0 {
-		return fmt.Errorf("refused: the peer is user %d, not root", cred.Uid)
-	}
-	var req contract.Request
-	if err := receive(peer, &req); err != nil {
-		return err
-	}
-	if !contract.Speaks(req.Version) {
-		return fmt.Errorf("request has version %d, this program speaks %d", req.Version, contract.Version)
-	}
-	answer := make(chan error, 1)
-	requests <- request{req.Op, answer}
-	return <-answer
 }
 
 // receive reads one message of a peer that is given replyTimeout to send it.
@@ -133,28 +148,29 @@ func receive(fd int, v any) error {
 	switch {
 	case err == unix.EAGAIN:
 		return errors.New("no message in time")
+	case err == unix.ECONNRESET:
+		return errClosed
 	case err != nil:
 		return fmt.Errorf("receive message: %w", err)
 	case n == 0:
-		return errors.New("the peer closed the connection")
+		return errClosed
 	case n > contract.MaxRequest:
 		return fmt.Errorf("message is larger than %d bytes", contract.MaxRequest)
 	}
 	return contract.Decode(b[:n], v)
 }
 
-func (c *control) close() {
-	_ = c.file.Close() // ends serve
-	_ = withSocketPath(c.dir, unix.Unlink)
-}
+// errClosed reports a peer that has closed the connection.
+var errClosed = errors.New("the peer closed the connection")
 
 // errNoSupervisor reports that nobody listens on the socket of a pod.
 var errNoSupervisor = errors.New("the pod has no supervisor")
 
 // callSupervisor sends op to the supervisor that listens in the run folder of
 // host and waits for its reply. The version is that of host.json: the supervisor
-// may be older than this program. The pidfd is the supervisor's, for the caller to close, and is -1
-// if there is none: then err is errNoSupervisor.
+// may be older than this program. The pidfd is the supervisor's, for the caller
+// to close, and is -1 if none is found; err is errNoSupervisor when nobody
+// listens, and errClosed when whoever did was at its end.
 func callSupervisor(host *contract.Host, op contract.Operation) (pidfd int, err error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -177,7 +193,11 @@ func callSupervisor(host *contract.Host, op contract.Operation) (pidfd int, err 
 	if err != nil {
 		return pidfd, err
 	}
-	if err := unix.Send(fd, b, unix.MSG_NOSIGNAL); err != nil {
+	err = unix.Send(fd, b, unix.MSG_NOSIGNAL)
+	if err == unix.EPIPE || err == unix.ECONNRESET {
+		err = errClosed
+	}
+	if err != nil {
 		return pidfd, fmt.Errorf("ask the supervisor: %w", err)
 	}
 	var rep contract.Reply

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,10 +31,14 @@ func GC() error {
 // Stop is the stop entrypoint: it asks the supervisor of the pod to end it, and
 // returns when that is under way. With force it returns when nothing of the pod
 // is alive any more, be the supervisor willing or not. A pod whose supervisor is
-// dead is ended by force in either case.
+// dead is ended by force in either case. A supervisor that does not listen yet is
+// an error: a signal reaches it.
 func Stop(force bool) error {
 	pod, host, err := loadDead()
-	if err != nil || host == nil {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && host == nil {
+		return nil // removed by now, or never run
+	}
+	if err != nil {
 		return err
 	}
 	op := contract.OpStop
@@ -46,8 +51,13 @@ func Stop(force bool) error {
 	}
 	switch {
 	case errors.Is(err, errNoSupervisor):
-		return killOrphans(pod, host)
-	case !force || supervisor < 0:
+		return stopWithout(pod, host)
+	case supervisor < 0:
+		return err
+	case errors.Is(err, errClosed):
+		// It was at its end, or somebody killed it. The reply can say no more.
+		return endAfter(supervisor, pod, host)
+	case !force:
 		return err
 	}
 	if err == nil && awaitExit([]victim{{pidfd: supervisor}}, time.Now().Add(killDeadline)) == nil {
@@ -57,10 +67,48 @@ func Stop(force bool) error {
 	if err := unix.PidfdSendSignal(supervisor, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("kill the supervisor: %w", err)
 	}
+	return endAfter(supervisor, pod, host)
+}
+
+// endAfter waits for the end of the supervisor and ends what it has left.
+func endAfter(supervisor int, pod *contract.Pod, host *contract.Host) error {
 	if err := awaitExit([]victim{{pidfd: supervisor}}, time.Now().Add(killDeadline)); err != nil {
-		return fmt.Errorf("kill the supervisor: %w", err)
+		return fmt.Errorf("wait for the end of the supervisor: %w", err)
 	}
 	return killOrphans(pod, host)
+}
+
+// stopWithout ends a pod of which nobody listens.
+func stopWithout(pod *contract.Pod, host *contract.Host) error {
+	owned, err := isOwned()
+	if err != nil {
+		return err
+	}
+	if !owned {
+		return killOrphans(pod, host)
+	}
+	if _, err := os.Lstat(host.RunDir); errors.Is(err, fs.ErrNotExist) {
+		return nil // given back, which is done when nothing is alive
+	}
+	return errors.New("the supervisor does not listen yet")
+}
+
+// isOwned says whether somebody holds the lock of the pod in the working
+// directory. It takes nothing, and so is in nobody's way.
+func isOwned() (bool, error) {
+	fd, err := unix.Open(contract.LockFile, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at the lock of the pod: %w", err)
+	}
+	defer unix.Close(fd)
+	owner := unix.Flock_t{Type: unix.F_WRLCK, Start: 0, Len: 1}
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &owner); err != nil {
+		return false, fmt.Errorf("look at the lock of the pod: %w", err)
+	}
+	return owner.Type != unix.F_UNLCK, nil
 }
 
 // loadDead loads the pod in the working directory. A nil host means that it was

@@ -44,7 +44,7 @@ func (s *supervisor) loop() {
 		case sig := <-s.signals:
 			s.onSignal(sig.(unix.Signal))
 		case r := <-s.requests:
-			r.reply <- s.onRequest(r.op)
+			answer(r.peer, s.onRequest(r.op))
 		case <-timer.C:
 			s.onTime(time.Now())
 		}

@@ -193,7 +193,7 @@ func (s *supervisor) takeSignals() {
 func (s *supervisor) finishPod() error {
 	s.flavour.Close()
 	if s.control != nil {
-		s.control.close()
+		s.control.end() // its socket goes with the run folder
 	}
 	if err := clear(s.pod, s.host); err != nil {
 		return err
