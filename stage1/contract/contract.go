@@ -293,6 +293,22 @@ type Host struct {
 	// Unit is what a service manager has handed to the process that was rkt; nil
 	// = nothing.
 	Unit *Unit `json:"unit,omitempty"`
+	// Journal is where the output of the apps goes instead of those of the caller's
+	// streams that lead to the journal of the host; nil = none does.
+	Journal *Journal `json:"journal,omitempty"`
+	// Announce is a command that is executed, with the pid of the app as a further
+	// argument, each time the first app of the pod has been started; nil = none.
+	// Nobody waits for it.
+	Announce []string `json:"announce,omitempty"`
+}
+
+// Journal is a journal that takes entries with fields (systemd-journald(8)). The
+// entries of an app have the fields RKT_POD, RKT_POD_NAME, RKT_APP, RKT_IMAGE,
+// RKT_IMAGE_ID and RKT_STREAM.
+type Journal struct {
+	Socket string `json:"socket"` // absolute path
+	Stdout bool   `json:"stdout,omitempty"`
+	Stderr bool   `json:"stderr,omitempty"`
 }
 
 // Program is the program of a stage1 and how its entrypoints are called.

@@ -154,7 +154,7 @@ func (e *entered) openStreams() (err error) {
 	if e.req.Terminal {
 		kind.Kind = contract.StreamPTY
 	}
-	e.streams, err = openStreams(&contract.App{Stdin: kind, Stdout: kind, Stderr: kind}, int(uid))
+	e.streams, err = openStreams(&contract.App{Stdin: kind, Stdout: kind, Stderr: kind}, int(uid), nil)
 	return err
 }
 

@@ -31,6 +31,7 @@ type supervisor struct {
 	cg      cgroups
 	apps    []*app
 	stdin   *feeder
+	journal *podJournal // nil = no stream of the caller leads there
 
 	signals  <-chan os.Signal
 	taken    <-chan struct{} // closed when all signals get to signals
@@ -64,6 +65,7 @@ func Run(f Flavour) int {
 	if err := s.finishPod(); err != nil {
 		complain(err)
 	}
+	s.journal.finish()
 	return s.code
 }
 
@@ -125,6 +127,9 @@ func (s *supervisor) load() (err error) {
 		return err
 	}
 	s.cg = cgroups{s.host.Cgroup}
+	if s.journal, err = newPodJournal(s.host, s.pod); err != nil {
+		return err
+	}
 	s.apps, err = loadApps(s.pod)
 	return err
 }

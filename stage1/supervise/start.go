@@ -28,7 +28,7 @@ func (s *supervisor) start(a *app) (err error) {
 	if !ok {
 		return fmt.Errorf("user %d is not in the id range of the pod", a.spec.Process.User.UID)
 	}
-	a.streams, err = openStreams(a.conf, int(uid))
+	a.streams, err = openStreams(a.conf, int(uid), s.journal)
 	if err != nil {
 		return err
 	}
@@ -50,6 +50,9 @@ func (s *supervisor) start(a *app) (err error) {
 		return err
 	}
 	a.pid, a.pidfd, a.state, a.since = child.PID, child.Pidfd, appRunning, time.Now()
+	if a == s.apps[0] {
+		s.announce(a)
+	}
 	return nil
 }
 

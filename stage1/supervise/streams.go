@@ -23,6 +23,10 @@ type streams struct {
 	relays []*relay
 	log    *sharedLog
 
+	app     *contract.App
+	journal *podJournal // nil = the caller's streams do not lead there
+	lines   []*journalWriter
+
 	master int       // the other side of the terminal made for the app
 	tty    *terminal // the caller's, in raw mode
 }
@@ -44,8 +48,8 @@ func (l *sharedLog) Write(b []byte) (int, error) {
 
 // openStreams opens the streams of app, whose user is uid on the host. Close
 // releases them.
-func openStreams(app *contract.App, uid int) (s *streams, err error) {
-	s = &streams{}
+func openStreams(app *contract.App, uid int, j *podJournal) (s *streams, err error) {
+	s = &streams{app: app, journal: j}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -92,6 +96,11 @@ func (s *streams) input(want contract.Stream) (int, error) {
 func (s *streams) output(fd int, want contract.Stream, shared *int) (int, error) {
 	switch want.Kind {
 	case contract.StreamInherit:
+		if s.journal.takes(fd) {
+			w := s.journal.writer(s.app, fd)
+			s.lines = append(s.lines, w)
+			return s.relay(w)
+		}
 		direct, err := direct(fd)
 		if err != nil || direct {
 			return fd, err
@@ -241,6 +250,10 @@ func (s *streams) close() {
 		r.end()
 	}
 	s.relays = nil
+	for _, w := range s.lines {
+		w.flush()
+	}
+	s.lines = nil
 	s.tty.restore()
 	s.tty = nil
 	if s.log != nil {
