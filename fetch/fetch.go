@@ -112,6 +112,9 @@ func (f *Fetcher) Image(ctx context.Context, text string, pull Pull) (*image.Ima
 	if err != nil {
 		return nil, err
 	}
+	if err := f.checkName(ref, text); err != nil {
+		return nil, err
+	}
 	return f.Get(ctx, ref, pull)
 }
 
@@ -180,6 +183,9 @@ func (f *Fetcher) bring(ctx context.Context, ref image.Ref) (_ *image.Image, err
 	}()
 	f.sweepLocks()
 	f.emit(Started{Reference: ref.String()})
+	if ref.Transport == image.Registry && ref.Tag != "" && !ref.Digest.IsZero() {
+		f.emit(Note{fmt.Sprintf("the tag %q is ignored, the digest says which image it is", ref.Tag)})
+	}
 	t := &transfer{f: f, ref: ref, source: source, in: in}
 	return t.run(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,6 +61,40 @@ func TestRulesDecideByPrefix(t *testing.T) {
 		b.refused(name, PullNew)
 	}
 	b.refused("r.example/team/secret/good"+digest, PullNew)
+}
+
+// The beginning of an ID is no name, though it looks like one.
+func TestBareIDIsPointedOut(t *testing.T) {
+	b := newBench(t)
+	b.rule("r.example", trust.Accept)
+	img := b.accepted("r.example/tests/good:latest", PullNew)
+	started := b.started()
+	for _, digits := range []int{6, 12, 40} {
+		bare := img.ID.Hex()[:digits]
+		_, err := b.Image(context.Background(), bare, PullNew)
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(e.Hint(), "sha256:"+bare) {
+			t.Errorf("Image(%q) = %v, want an error with a hint at sha256:%s", bare, err, bare)
+		}
+	}
+	if b.refused("facade", PullNew); b.started() != started {
+		t.Error("rkt-fetch was started")
+	}
+}
+
+// What is given beside a digest is said to be ignored.
+func TestTagBesideADigestIsIgnoredAloud(t *testing.T) {
+	first, b := newBench(t), newBench(t)
+	first.rule("r.example", trust.Accept)
+	b.rule("r.example", trust.Accept)
+	img := first.accepted("r.example/tests/good:latest", PullNew)
+	b.accepted("r.example/other/good:v7@"+img.Record.Manifest.String(), PullNew)
+	if !slices.ContainsFunc(b.events, func(e Event) bool {
+		n, ok := e.(Note)
+		return ok && strings.Contains(n.Text, `"v7" is ignored`)
+	}) {
+		t.Errorf("nothing is said about the tag: %+v", b.events)
+	}
 }
 
 // SG-14: every way to an image that is in the store meets the policy of now.

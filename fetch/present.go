@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rkt/cas"
+	"rkt/fetch/wire"
 	"rkt/image"
 	"rkt/image/trust"
 )
@@ -126,6 +127,27 @@ func (f *Fetcher) rerecord(ctx context.Context, img *image.Image) error {
 		return nil // the next command decides again
 	}
 	return err
+}
+
+// checkName refuses a name that is the beginning of the ID of an image here and
+// nothing else that is here. It would be looked for in a registry.
+func (f *Fetcher) checkName(ref image.Ref, text string) error {
+	const few = 6 // digits; there are repositories called cafe
+	if ref.IsLocal() || len(text) < few || strings.Trim(text, "0123456789abcdef") != "" {
+		return nil
+	}
+	if _, err := f.o.Store.LookupRef(ref); !errors.Is(err, image.ErrNotFound) {
+		return nil
+	}
+	rec, err := f.o.Store.Lookup("sha256:" + text)
+	if err != nil {
+		return nil // no ID either
+	}
+	return &Error{
+		Reference: text, Code: wire.CodeNotFound,
+		Err:  fmt.Errorf("no image has that name; it is how the ID of %s begins", rec.Reference),
+		hint: fmt.Sprintf("for the ID write sha256:%s, for a repository docker://%s", text, text),
+	}
 }
 
 // isID reports whether text can only be the ID of an image, or its beginning.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,7 +33,13 @@ const (
 	stdinText      = "-"
 	maxReference   = 8 << 10 // bytes; a path may have 4096, a name far fewer
 	maxLocalTag    = 256     // bytes of the tag in a layout or an archive
+
+	knownTransports = "docker://, oci:, oci-archive: and docker-archive:"
 )
+
+// foreign are transports of other programs, which would else be repositories of
+// docker.io with a tag.
+var foreign = []string{"dir", "docker-daemon", "containers-storage", "ostree", "sif", "tarball"}
 
 // Ref is a parsed reference. Only ParseRef makes one.
 type Ref struct {
@@ -82,8 +89,11 @@ func parseRef(s string) (Ref, error) {
 		case Layout, OCIArchive, DockerArchive:
 			return parseLocal(t, rest)
 		}
+		if slices.Contains(foreign, scheme) {
+			return Ref{}, fmt.Errorf("the transport %q is not supported, known are %s; a repository of that name is docker://%s", scheme+":", knownTransports, s)
+		}
 		if strings.HasPrefix(rest, "//") {
-			return Ref{}, fmt.Errorf("unknown transport %q, known are docker://, oci:, oci-archive: and docker-archive:", scheme)
+			return Ref{}, fmt.Errorf("unknown transport %q, known are %s", scheme, knownTransports)
 		}
 	}
 	return parseRegistry(s)

@@ -65,6 +65,7 @@ func TestParseRef(t *testing.T) {
 func TestParseRefRefuses(t *testing.T) {
 	for _, in := range []string{
 		"", " ", "-x", "--help", "a/-b", "Busybox", "A/b", "Foo/bar", "a/../b", "a//b", "a/b/", "docker://", "docker://-",
+		"dir:x", "docker-daemon:busybox:latest", "containers-storage:x", "ostree:x@/y", "sif:x",
 		"http://x/y", "https://x/y", "docker:///x", "ftp://x",
 		"x:", "x:ta g", "x:" + strings.Repeat("t", 129), strings.Repeat("a/", 130) + "b", strings.Repeat("a", 300),
 		"localhost:0/x", "localhost:99999/x", "localhost:080/x", "localhost:/x",

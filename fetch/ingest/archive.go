@@ -69,6 +69,9 @@ func (a *archive) read(ctx context.Context, f *os.File) error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read archive: %w", err)
 	}
+	if len(magic) == 0 {
+		return fault.New(wire.CodeType, "it is empty: there is not one byte")
+	}
 	packing, err := packing(magic)
 	if err != nil {
 		return err

@@ -191,7 +191,10 @@ func (e *Refused) Hint() string {
 	switch {
 	case e.Rule.Action == Pinned:
 		return "give the digest: " + e.Name + "@sha256:..."
-	case e.Name == "":
+	case e.Rule.Action == Reject:
+		// Somebody wants it so. Who may change that can, and sees what.
+		return fmt.Sprintf("the rule is in %s; rkt trust rm %q would take it out of force", e.Rule.Path, e.Rule.Prefix)
+	case e.Name == "" || e.Action == Reject: // the user said no
 		return ""
 	}
 	return "rkt trust add --accept " + e.Name

@@ -267,12 +267,19 @@ func TestAddAndRemove(t *testing.T) {
 }
 
 func TestRefusedTellsTheWayOut(t *testing.T) {
-	p := policy(Rule{Prefix: "a.b/pin", Action: Pinned})
-	for name, want := range map[string]string{"a.b/c": "rkt trust add --accept a.b/c", "a.b/pin/x": "give the digest: a.b/pin/x@sha256:..."} {
+	p := policy(Rule{Prefix: "a.b/pin", Action: Pinned}, Rule{Prefix: "a.b/bad", Action: Reject, Path: "/etc/rkt/trust.d/bad.json"})
+	for name, want := range map[string]string{
+		"a.b/c": "rkt trust add --accept a.b/c", "a.b/pin/x": "give the digest: a.b/pin/x@sha256:...",
+		"a.b/bad/x": `the rule is in /etc/rkt/trust.d/bad.json; rkt trust rm "a.b/bad" would take it out of force`,
+	} {
 		e := &Refused{Name: name, Decision: p.Decide(name, false, false)}
 		if e.Hint() != want || !strings.Contains(e.Error(), name) {
 			t.Errorf("%v, hint %q, want %q", e, e.Hint(), want)
 		}
+	}
+	no := &Refused{Name: "a.b/c", Decision: Decision{Action: Reject, Reason: "you said no"}}
+	if got := no.Hint(); got != "" {
+		t.Errorf("after a no the hint is %q", got)
 	}
 }
 
