@@ -25,6 +25,10 @@ type PrepareOptions struct {
 	Stage1 string // name of the flavour; "" = DefaultStage1
 	// Durable makes the pod survive a power cut once Prepare has returned.
 	Durable bool
+	// Delegated says that the pod will be run in cgroups that are delegated to it.
+	Delegated bool
+	// LogFiles lets the output of the apps go to files in the pod directory.
+	LogFiles bool
 	// Created is told the UUID as soon as the pod has one, before anything else
 	// is done for it. Its error ends the preparation. nil = nobody.
 	Created func(pod.UUID) error
@@ -82,6 +86,9 @@ func Prepare(ctx context.Context, env *Env, spec plan.Spec, o PrepareOptions) (_
 
 	spec.UUID, spec.CreatedNanos = p.UUID().String(), time.Now().UnixNano()
 	spec.Stage1, spec.Features = s1.Stage1, s1.manifest.Features
+	if o.LogFiles {
+		spec.LogDir = p.PathIn(pod.InRun)
+	}
 
 	// From the look at the layers until the pod's files name them, no sweep may
 	// take one away.
@@ -102,6 +109,9 @@ func Prepare(ctx context.Context, env *Env, spec plan.Spec, o PrepareOptions) (_
 	facts, err := hostFacts(spec, cgroups)
 	if err != nil {
 		return nil, err
+	}
+	if o.Delegated {
+		facts.PidsController = cgroups.Offers(cgroup.Pids)
 	}
 	files, err := plan.Compile(spec, facts)
 	if err != nil {

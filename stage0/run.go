@@ -23,6 +23,11 @@ const podsRunDir = "pods"
 // RunOptions are what Run is told of its caller.
 type RunOptions struct {
 	Terminal bool // stdin is a terminal
+	// Enter moves this process to where the pod is to live, once the pod cannot
+	// be had by anybody else. nil = it is there.
+	Enter func(context.Context) error
+	// Announce is contract.Host.Announce.
+	Announce []string
 }
 
 // NoUserNamespacesError reports a host that forbids what isolates pods.
@@ -74,7 +79,7 @@ func (e *Env) lend(ctx context.Context, p *Prepared, o RunOptions, done *undo.St
 	if err != nil {
 		return nil, err
 	}
-	host := &contract.Host{Version: contract.Version, BootID: boot, Terminal: o.Terminal}
+	host := &contract.Host{Version: contract.Version, BootID: boot, Terminal: o.Terminal, Journal: callersJournal(), Announce: o.Announce}
 	uuid := p.UUID().String()
 
 	// A pod that stays after its end is looked at by its name; the claim goes
@@ -92,6 +97,14 @@ func (e *Env) lend(ctx context.Context, p *Prepared, o RunOptions, done *undo.St
 		}
 		done.Add(func(context.Context) error { return os.Remove(claim) })
 		host.IDs, host.Release = ids, append(host.Release, claim)
+	}
+	if o.Enter != nil {
+		if err := o.Enter(ctx); err != nil {
+			return nil, err
+		}
+		if p.cgroups, err = cgroup.Detect(); err != nil {
+			return nil, err
+		}
 	}
 	if host.Cgroup, err = makeCgroups(p, done); err != nil {
 		return nil, err

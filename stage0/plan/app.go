@@ -130,6 +130,8 @@ func (c *compiler) streams(app *contract.App) error {
 	pty := 0
 	for i, s := range all {
 		switch {
+		case s.Kind == "" && c.spec.LogDir != "":
+			*s = c.logFile(app.Name, i)
 		case s.Kind == "" && c.spec.Interactive:
 			s.Kind = contract.StreamPTY
 		case s.Kind == "" && i == 0 && len(c.spec.Apps) > 1:
@@ -151,6 +153,18 @@ func (c *compiler) streams(app *contract.App) error {
 		return fmt.Errorf("a terminal is for stdin, stdout and stderr together")
 	}
 	return nil
+}
+
+// logMax is the size at which the log of an app is rotated. One older file stays.
+const logMax = 16 << 20
+
+// logFile is where a stream of an app leads that goes to a file.
+func (c *compiler) logFile(app string, fd int) contract.Stream {
+	if fd == 0 {
+		return contract.Stream{Kind: contract.StreamNull}
+	}
+	file := path.Join(c.spec.LogDir, contract.AppsDir, app, contract.LogFile)
+	return contract.Stream{Kind: contract.StreamFile, Path: file, Format: "cri", Max: logMax}
 }
 
 // limits checks the operator's limits and adds the default.

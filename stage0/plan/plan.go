@@ -43,6 +43,9 @@ type Spec struct {
 	Sysctls []Sysctl
 	// Labels and Annotations are for people and managers.
 	Labels, Annotations map[string]string
+	// LogDir, if not empty, is the pod's absolute directory while it runs: the output
+	// of the apps goes to files in there, and they have no input.
+	LogDir string
 	// Environment is for all apps: NAME=VALUE.
 	Environment []string
 	// Weakenings are those of the options used before the plan, as given.

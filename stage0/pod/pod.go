@@ -74,6 +74,11 @@ func (p *Pod) Place() Place { return p.place }
 // owner of the lock can rely on it, others should use Folder.
 func (p *Pod) Path() string { return filepath.Join(p.dir.path, p.name()) }
 
+// PathIn returns the absolute path that the directory has in a place.
+func (p *Pod) PathIn(place Place) string {
+	return filepath.Join(p.dir.path, place.String(), p.id.String())
+}
+
 // Folder returns the open directory, which belongs to the Pod.
 func (p *Pod) Folder() *os.File {
 	if p.folder == nil {

@@ -55,6 +55,9 @@ const (
 	// NotifyFile is the socket in the folder of an app with App.Notify, on which
 	// the supervisor hears what the app tells of itself (sd_notify(3)).
 	NotifyFile = "notify"
+	// LogFile is where the output of an app may go, in its folder, and in the pod
+	// directory that of a supervisor without a caller.
+	LogFile = "log"
 	// EtcDir holds the files that rkt makes for the pod: hosts, resolv.conf, hostname.
 	EtcDir = "etc"
 	// ManifestFile describes a stage1, in its own folder.
