@@ -57,9 +57,13 @@ test-unit: build ## tests beside the code
 test-e2e: build test-programs ## the built programs on real registries, images and kernels
 	RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test $(TEST_FLAGS) -count=1 -timeout 40m ./tests
 
+.PHONY: test-powercut
+test-powercut: build test-programs ## 2000 power cuts on a disk of their own (ten minutes)
+	RKT_TEST_POWER_CUTS=2000 RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test $(TEST_FLAGS) -count=1 -timeout 60m -run TestPowerCut -v ./tests
+
 .PHONY: test-mutants
-test-mutants: ## every promise with a mutant: its test must fail when it is broken (RUN=regexp of mutants)
-	go run ./tests/mutants $(if $(filter-out .,$(RUN)),-run '$(RUN)')
+test-mutants: test-programs ## every promise with a mutant: its test must fail when it is broken (RUN=regexp of mutants)
+	RKT_TEST_CACHE=$(TEST_CACHE) go run ./tests/mutants $(if $(filter-out .,$(RUN)),-run '$(RUN)')
 
 # What the tests run beside rkt. The registry is a module of its own.
 .PHONY: test-programs

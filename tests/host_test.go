@@ -1,6 +1,6 @@
 // Package tests runs the built programs as their users do: on real images,
 // real registries and a real kernel, as root, and looks at the host's side of
-// what they did. It imports nothing of rkt.
+// what they did. It imports nothing of the product.
 //
 // RKT_BIN names the folder of the programs and RKT_TEST_CACHE the folder that
 // keeps the images; `make test-e2e` sets both.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"rkt/internal/mutant"
 )
 
 // tmpSuffix, behind a name that begins with a dot, marks a file that is being
@@ -48,7 +50,7 @@ func fill(f *os.File, data []byte, perm fs.FileMode, sync bool) error {
 	if err == nil {
 		err = f.Chmod(perm)
 	}
-	if err == nil && sync {
+	if err == nil && sync && !mutant.On("norecordfsync") {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
@@ -77,6 +79,9 @@ func SyncDir(dir string) error {
 		return err
 	}
 	defer d.Close()
+	if mutant.On("nodirfsync") {
+		return nil
+	}
 	if err := d.Sync(); err != nil {
 		return fmt.Errorf("sync folder %q: %w", dir, err)
 	}

@@ -195,8 +195,14 @@ func (d *Disk) Cut(lost func()) {
 	if lost != nil {
 		lost()
 	}
-	if err := unix.Unmount(d.Dir, 0); err != nil {
-		d.t.Fatal(err)
+	// A process that has been reaped may still be closing its files: the kernel
+	// tells nobody when it is done.
+	deadline := time.Now().Add(10 * time.Second)
+	for err = unix.Unmount(d.Dir, 0); err == unix.EBUSY && time.Now().Before(deadline); err = unix.Unmount(d.Dir, 0) {
+		time.Sleep(time.Millisecond)
+	}
+	if err != nil {
+		d.t.Fatalf("unmount after the power cut: %v", err)
 	}
 	if out, err := exec.Command("mount", "-o", diskOptions, d.image, d.Dir).CombinedOutput(); err != nil {
 		d.t.Fatalf("mount after the power cut: %v: %s", err, out)
