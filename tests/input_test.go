@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -36,6 +37,8 @@ func TestBadInput(t *testing.T) {
 		{"odd unit of memory", []string{"run", ref, "--memory=16x"}, []string{"memory", "16x"}},
 		{"bad net", []string{"run", "--net=nonsense", ref}, []string{"nonsense"}},
 		{"working dir in proc", []string{"run", ref, "--working-dir=/proc/self/fd/3"}, []string{"/proc"}},
+		{"foreign transport", []string{"fetch", "docker-daemon:busybox"}, []string{"docker-daemon:", "not supported"}},
+		{"nothing on stdin", []string{"fetch", "-"}, []string{"empty"}},
 		{"missing layout", []string{"run", "oci:" + missing}, []string{missing}},
 		{"bad reference", []string{"fetch", "UPPER/case:tag:tag"}, []string{"UPPER"}},
 		{"short digest", []string{"fetch", "example.com/a@sha256:abc"}, []string{"digest"}},
@@ -46,6 +49,46 @@ func TestBadInput(t *testing.T) {
 	}
 	if left := h.must("list", "--no-legend"); left != "" {
 		t.Errorf("pods are left:\n%s", left)
+	}
+}
+
+// A mount that cannot be id-mapped is named, also when it is below the volume.
+func TestMountThatCannotBeMappedIsNamed(t *testing.T) {
+	h := newHost(t)
+	below := filepath.Join(t.TempDir(), "some thing")
+	if err := os.Mkdir(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("sysfs", below, "sysfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Unmount(below, syscall.MNT_DETACH)
+	r := h.rkt("run", "--rm", h.image("busybox"), "-v", filepath.Dir(below)+":/x", "--", "true")
+	if r.code != 125 || !strings.Contains(r.stderr, below) || !strings.Contains(r.stderr, "id-mapped") {
+		t.Errorf("exit code %d, want 125 and %q named:\n%s", r.code, below, r.stderr)
+	}
+}
+
+// -e NAME passes the caller's own value, and nothing if there is none.
+func TestVariableOfTheCaller(t *testing.T) {
+	h := newHost(t)
+	r := h.rktWith(func(c *exec.Cmd) { c.Env = append(os.Environ(), "RKT_TEST_GIVEN=a b") },
+		"run", "--rm", "-e", "RKT_TEST_MISSING", h.image("busybox"), "-e", "RKT_TEST_GIVEN", "--memory=64m", "--", "env")
+	if r.code != 0 || !strings.Contains(r.stdout, "RKT_TEST_GIVEN=a b\n") || strings.Contains(r.stdout, "MISSING") {
+		t.Errorf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+}
+
+// list tells how each app ended.
+func TestListShowsExitCodes(t *testing.T) {
+	h := newHost(t)
+	if r := h.rkt("run", "--name=seven", h.image("busybox"), "--", "sh", "-c", "exit 7"); r.code != 7 {
+		t.Fatalf("exit code %d: %s", r.code, r.stderr)
+	}
+	out := h.must("list")
+	header, line, _ := strings.Cut(out, "\n")
+	if at := strings.Index(header, "EXIT"); at < 0 || !strings.HasPrefix(line[min(at, len(line)):], "7 ") {
+		t.Errorf("no exit code 7 in\n%s", out)
 	}
 }
 

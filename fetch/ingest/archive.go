@@ -70,7 +70,7 @@ func (a *archive) read(ctx context.Context, f *os.File) error {
 		return fmt.Errorf("read archive: %w", err)
 	}
 	if len(magic) == 0 {
-		return fault.New(wire.CodeType, "it is empty: there is not one byte")
+		return errors.New("it is empty: there is not one byte")
 	}
 	packing, err := packing(magic)
 	if err != nil {

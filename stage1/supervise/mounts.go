@@ -40,7 +40,7 @@ func openLayers(layers []contract.Mounted, userns int) (fds []int, err error) {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
 	for i, fd := range fds {
 		if err := setAttributes(fd, attr, userns, 0); err != nil {
-			return fds, fmt.Errorf("layer: %w", idmapError(layers[i].Path, err))
+			return fds, fmt.Errorf("layer: %w", idmapError(layers[i].Path, userns, err))
 		}
 	}
 	return fds, nil
@@ -90,7 +90,7 @@ func openFolder(path string, userns int) (int, error) {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
 	if err := setAttributes(fd, attr, userns, 0); err != nil {
 		unix.Close(fd)
-		return -1, idmapError(path, err)
+		return -1, idmapError(path, userns, err)
 	}
 	return fd, nil
 }
@@ -115,7 +115,7 @@ func openBind(m specs.Mount, userns int) (compile.Bind, error) {
 	}
 	if err := setAttributes(fd, unix.MountAttr{Attr_set: o.Attrs}, userns, at); err != nil {
 		unix.Close(fd)
-		return compile.Bind{}, fmt.Errorf("mount %q: %w", m.Destination, idmapError(m.Source, err))
+		return compile.Bind{}, fmt.Errorf("mount %q: %w", m.Destination, idmapError(m.Source, userns, err))
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -172,14 +172,6 @@ func setAttributes(mount int, attr unix.MountAttr, userns int, at uint) error {
 		attr.Userns_fd = uint64(userns)
 	}
 	return unix.MountSetattr(mount, "", at|unix.AT_EMPTY_PATH, &attr)
-}
-
-// idmapError explains why the mount at path could not be id-mapped.
-func idmapError(path string, err error) error {
-	if err != unix.EINVAL && err != unix.EPERM {
-		return fmt.Errorf("set attributes of %q: %w", path, err)
-	}
-	return fmt.Errorf("the filesystem of %q, or one mounted below it, cannot be id-mapped (%w): move it to one that can, or run the pod with --private-users=no", path, err)
 }
 
 func closeFDs(fds []int) {
