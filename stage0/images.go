@@ -109,6 +109,11 @@ func GCImages(ctx context.Context, env *Env, dryRun bool) ([]cas.Swept, error) {
 	if err != nil {
 		return swept, fmt.Errorf("sweep images: %w", err)
 	}
+	if !dryRun && env.Layers != nil {
+		if err := env.Layers.SweepRecords(ctx); err != nil {
+			return swept, fmt.Errorf("remove records of layers: %w", err)
+		}
+	}
 	return swept, nil
 }
 

@@ -81,7 +81,7 @@ func StatusOf(p *pod.Pod) (*Status, error) {
 		c = nil
 		s.problem(err)
 	}
-	s.describe(c)
+	s.describe(p, c)
 	s.times(p, c)
 	for _, name := range appNames(p, c, s) {
 		s.Apps = append(s.Apps, s.app(p, name))
@@ -104,11 +104,14 @@ func (s *Status) problem(err error) {
 	s.Problems = append(s.Problems, err.Error())
 }
 
-func (s *Status) describe(c *contract.Pod) {
+func (s *Status) describe(p *pod.Pod, c *contract.Pod) {
 	if c == nil {
 		return
 	}
-	s.Name = c.Name
+	// A name that a later pod has taken over finds that one.
+	if c.Name != "" && p.HasName(c.Name) {
+		s.Name = c.Name
+	}
 	s.Stage1 = c.Stage1.Name
 	s.Network = string(c.Net.Mode)
 	s.Integrity = integrityBoot

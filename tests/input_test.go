@@ -92,6 +92,28 @@ func TestListShowsExitCodes(t *testing.T) {
 	}
 }
 
+// A name that a later pod took over is shown with none but that one.
+func TestNameIsShownWhereItLeads(t *testing.T) {
+	h := newHost(t)
+	ref := h.image("busybox")
+	h.must("run", "--name=web", "--uuid-file-save="+h.conf+"/first", ref, "--", "true")
+	if got := h.state("web"); got != "exited" {
+		t.Fatalf("the first pod is %s", got)
+	}
+	h.must("run", "--name=web", "--uuid-file-save="+h.conf+"/second", ref, "--", "true")
+	second, err := os.ReadFile(h.conf + "/second")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := h.must("status", "web"); !strings.Contains(out, "uuid="+string(second)) {
+		t.Errorf("status of the name is not that of the second pod:\n%s", out)
+	}
+	out := h.must("list", "--full", "--no-legend")
+	if n := strings.Count(out, " web "); n != 1 || !strings.Contains(out, strings.TrimSpace(string(second))+"  web ") {
+		t.Errorf("the name is shown %d times:\n%s", n, out)
+	}
+}
+
 func TestOtherUsersAreTurnedAway(t *testing.T) {
 	h := newHost(t)
 	for _, verb := range [][]string{{"run", "oci:/x"}, {"fetch", "oci:/x"}, {"gc"}, {"enter", "x"}, {"prepare", "oci:/x"}, {"rm", "x"}} {

@@ -54,6 +54,52 @@ func TestReleaseKeepsWhatIsWanted(t *testing.T) {
 	}
 }
 
+// Records of what is gone are taken away, and no others.
+func TestSweepRecords(t *testing.T) {
+	h := newHost(t, allDrivers[len(allDrivers)-1])
+	l := h.layers(t)
+	a := h.derive(t, l, smallTar(t, h.dir, "a", "content of a"))
+	if _, err := l.Ensure(t.Context(), []cas.Digest{a}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openState(h.o.RunDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ns, err := openNamespace(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	truth := []string{filepath.Join(s.boot, verifiedDir, a.Hex()), filepath.Join(s.mountedDir(ns), a.Hex())}
+	gone := cas.Of([]byte("gone")).Hex()
+	stale := []string{
+		filepath.Join(s.boot, verifiedDir, gone), filepath.Join(s.boot, mountPrefix+"1", gone), filepath.Join(s.dir, bootPrefix+"other", verifiedDir, gone),
+	}
+	for _, path := range stale {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.SweepRecords(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range truth {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("a record that is true was removed: %v", err)
+		}
+	}
+	for _, path := range stale {
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", path, err)
+		}
+	}
+}
+
 // Processes that ensure and release at once all get what they asked for.
 func TestManyProcesses(t *testing.T) {
 	if list := os.Getenv("RKT_TEST_ENSURE"); list != "" {

@@ -109,21 +109,7 @@ func (s *state) renew() error {
 	if err := s.makeBoot(); err != nil {
 		return err
 	}
-	for _, pattern := range []string{filepath.Join(s.dir, bootPrefix+"*"), filepath.Join(s.boot, mountPrefix+"*")} {
-		old, err := filepath.Glob(pattern)
-		if err != nil {
-			return err
-		}
-		for _, path := range old {
-			if path == s.boot {
-				continue
-			}
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return s.forgetOthers("")
 }
 
 func (s *state) makeBoot() error {

@@ -177,6 +177,12 @@ func (p *Pod) Claim(name string) string {
 	return filepath.Join(p.dir.path, namesDir, claimFile(name, p.id))
 }
 
+// HasName reports whether name is claimed for this pod, so that it is found by
+// it. The claim of a pod that is over may have become another's.
+func (p *Pod) HasName(name string) bool {
+	return unix.Faccessat(int(p.dir.root.Fd()), namesDir+"/"+claimFile(name, p.id), unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
 // ReleaseName removes the claim of the pod on its name, if it has one. The pod
 // cannot be found by its name afterwards.
 func (p *Pod) ReleaseName() error {
