@@ -30,7 +30,31 @@ journalctl -t rkt-system-generator.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 		Args: noSubcommand,
 	}
-	c.AddCommand(newQuadletCheckCommand(env), newQuadletShowCommand(env))
+	c.AddCommand(newQuadletCheckCommand(env), newQuadletShowCommand(env), newQuadletFilesCommand())
+	return c
+}
+
+// newQuadletFilesCommand is what the units of .kube files call.
+func newQuadletFilesCommand() *cobra.Command {
+	var into string
+	c := &cobra.Command{
+		Use:     "files --into=DIR YAML...",
+		Short:   "Write the files that the pod of a .kube file mounts",
+		Long:    `Write what ConfigMaps and Secrets become in a pod as files. Units call this.`,
+		Example: "  rkt quadlet files --into=/run/rkt-kube/web /etc/rkt/quadlet/web.yaml",
+		Hidden:  true,
+		Args:    minimumArgs(1, "the YAML of a pod"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if into == "" {
+				return &usageError{message: "expected --into=DIR", help: "rkt quadlet files --help"}
+			}
+			if err := generator.WriteFiles(into, args); err != nil {
+				return fmt.Errorf("write files of the pod: %w", err)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&into, "into", "", "folder that is there and is nobody else's")
 	return c
 }
 

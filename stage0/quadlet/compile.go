@@ -3,6 +3,7 @@ package quadlet
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -99,9 +100,7 @@ func (c *compiler) compile(s *source) {
 	if s.failed {
 		return
 	}
-	if err := checkSections(s); err != nil {
-		c.fail(s, err)
-	}
+	c.fail(s, errors.Join(checkSections(s), c.checkSystemd(s)))
 	var err error
 	switch s.kind {
 	case kindContainer:
@@ -147,7 +146,19 @@ func (c *compiler) fail(s *source, err error) {
 	if !errors.As(err, &e) {
 		e = &Error{Path: s.Path, Message: err.Error()}
 	}
-	c.result.Errors = append(c.result.Errors, e)
+	if !slices.ContainsFunc(c.result.Errors, func(old *Error) bool { return *old == *e }) {
+		c.result.Errors = append(c.result.Errors, e)
+	}
+}
+
+// checkSystemd finds the mistakes in the sections that systemd has a say in, so
+// that they are told with those in the others. An app's are checked by its pod.
+func (c *compiler) checkSystemd(s *source) error {
+	if _, inPod := s.File.value("Container", "Pod"); inPod && s.kind == kindContainer {
+		return nil
+	}
+	u := c.newService(s, s.service)
+	return errors.Join(u.passUnit(s), u.passService(), u.install(s))
 }
 
 // checkSections refuses sections that nobody would read. Those that begin with
@@ -271,6 +282,10 @@ func absolute(from, p string) (string, error) {
 		return p, nil
 	}
 	return path.Join(plain(path.Dir(from)), p), nil
+}
+
+func sortedNames(m map[string]string) []string {
+	return slices.Sorted(maps.Keys(m))
 }
 
 // checkPath refuses the path of a file that no unit could name.

@@ -297,6 +297,7 @@ func (a *app) setInit(b bool) error {
 
 func (a *app) setStopSignal(e Entry) error {
 	a.flag("stop-signal", e.Value)
+	a.stopSignal = e.Value
 	return nil
 }
 

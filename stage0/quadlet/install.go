@@ -19,7 +19,7 @@ func (u *service) install(s *source) error {
 				return instance.fail("DefaultInstance=%s gives no name of a unit", instance.Value)
 			}
 		}
-	} else if hasInstance {
+	} else if hasInstance && !strings.Contains(u.name, "@") {
 		return instance.fail("DefaultInstance= is for templates, whose names end in @")
 	}
 	var errs []error

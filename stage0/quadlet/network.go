@@ -1,14 +1,9 @@
 package quadlet
 
-import (
-	"slices"
-	"strings"
-)
-
 // setNetwork takes what a pod's network is. This is the one place that says
 // which there are.
 func (r *run) setNetwork(e Entry) error {
-	if slices.ContainsFunc(r.flags, func(f string) bool { return strings.HasPrefix(f, "--net=") }) {
+	if r.has("net") {
 		return e.fail("Network=%s: a pod has one network", e.Value)
 	}
 	if kind, ok := KindOf(e.Value); ok && (kind == kindNetwork || kind == kindContainer) {

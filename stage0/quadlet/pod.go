@@ -50,13 +50,8 @@ func (r *run) member(m *source, volumes []Entry) error {
 	if e, ok := m.File.value(quadletSection, "DefaultDependencies"); ok {
 		errs = append(errs, e.fail("DefaultDependencies= of an app of a pod: put it into %s", r.src.Name))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
 	a, err := r.readContainer(m)
-	if err != nil {
-		return err
-	}
+	errs = append(errs, err)
 	if a.name == "" {
 		a.name = strings.TrimSuffix(m.Name, "."+kindContainer)
 	}

@@ -40,7 +40,13 @@ type Source struct {
 	Path string
 	File *File
 	// Attached are the files that Attachments named, by path.
-	Attached map[string][]byte
+	Attached map[string]Attached
+}
+
+// Attached is a file that a Source speaks of, or why it cannot be read.
+type Attached struct {
+	Text []byte
+	Err  error
 }
 
 // Result is what files became.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // run is a unit that runs a pod, under construction.
@@ -41,6 +43,7 @@ type app struct {
 	readOnly, noTmpfs bool
 	targets           map[string]bool // where something is mounted
 	reload            Entry
+	stopSignal        string
 	insecure          []string
 }
 
@@ -60,6 +63,11 @@ func (r *run) newApp(s *source) *app {
 
 // flag adds a flag of the pod.
 func (r *run) flag(name, value string) { r.flags = append(r.flags, "--"+name+"="+value) }
+
+// has says whether the pod has the flag.
+func (r *run) has(name string) bool {
+	return slices.ContainsFunc(r.flags, func(f string) bool { return strings.HasPrefix(f, "--"+name+"=") })
+}
 
 // flag adds a flag of the app.
 func (a *app) flag(name, value string) { a.flags = append(a.flags, "--"+name+"="+value) }
@@ -127,10 +135,27 @@ func (r *run) finishRun() error {
 		return err
 	}
 	if !r.said("SuccessExitStatus") {
-		r.set("SuccessExitStatus", "143") // SIGTERM has ended the app: that is what was asked for
+		r.set("SuccessExitStatus", r.stopped())
 	}
 	r.exec("ExecStart", r.global, r.command()...)
 	return r.finish()
+}
+
+// stopped are the exit codes of apps that the stop signal has ended: they did
+// what was asked for.
+func (r *run) stopped() string {
+	codes := []string{"143"} // 128 and SIGTERM
+	for _, a := range r.apps {
+		name := strings.TrimPrefix(strings.ToUpper(a.stopSignal), "SIG")
+		n, err := strconv.Atoi(name)
+		if err != nil {
+			n = int(unix.SignalNum("SIG" + name))
+		}
+		if code := strconv.Itoa(128 + n); n > 0 && n <= 64 && !slices.Contains(codes, code) {
+			codes = append(codes, code)
+		}
+	}
+	return strings.Join(codes, " ")
 }
 
 // command is the line of rkt run.

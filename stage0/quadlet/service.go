@@ -47,8 +47,13 @@ func (u *service) want(key, other string) {
 	}
 }
 
-// mountsFor makes the unit start after path is there.
+// mountsFor makes the unit start after path is there. A path with a variable is
+// known too late for that.
 func (u *service) mountsFor(path string) {
+	if path = strings.ReplaceAll(path, "$$", "\x00"); strings.Contains(path, "$") {
+		return
+	}
+	path = strings.ReplaceAll(path, "\x00", "$")
 	line := "RequiresMountsFor=" + quoteWord(path)
 	if !slices.Contains(u.unit, line) {
 		u.unit = append(u.unit, line)

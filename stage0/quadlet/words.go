@@ -50,6 +50,11 @@ func splitWords(s string) ([]string, error) {
 	if in {
 		words = append(words, word.String())
 	}
+	for _, w := range words {
+		if err := checkSpecifiers(w); err != nil { // one may have been written as an escape
+			return nil, err
+		}
+	}
 	return words, nil
 }
 

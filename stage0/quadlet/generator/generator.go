@@ -163,7 +163,7 @@ func (l *loader) note(path, name string, depth int) {
 // source reads a file with its drop-ins. A file that is empty or /dev/null hides
 // its namesakes and is none itself.
 func (l *loader) source(name, path string) (quadlet.Source, bool) {
-	s := quadlet.Source{Name: name, Path: path, Attached: make(map[string][]byte)}
+	s := quadlet.Source{Name: name, Path: path, Attached: make(map[string]quadlet.Attached)}
 	if target, err := os.Readlink(path); err == nil && target == os.DevNull {
 		return s, false
 	}
@@ -194,11 +194,7 @@ func (l *loader) source(name, path string) (quadlet.Source, bool) {
 	}
 	for _, path := range quadlet.Attachments(s) {
 		text, err := readRegular(path, l.uid)
-		if err != nil {
-			l.fail(s.Path, fmt.Errorf("read %s: %w", path, err))
-			return s, false
-		}
-		s.Attached[path] = text
+		s.Attached[path] = quadlet.Attached{Text: text, Err: err}
 	}
 	return s, true
 }
