@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,6 +147,94 @@ func TestTerminal(t *testing.T) {
 			p.checkClean()
 		})
 	}
+}
+
+// TestBackground runs a pod with a terminal as a job of a shell that has the
+// terminal itself: in the background from the start, and stopped in the middle.
+func TestBackground(t *testing.T) {
+	pty := contract.Stream{Kind: contract.StreamPTY}
+	for _, test := range []struct {
+		name, shell string
+		stopped     bool
+		end         func(r *running) // ends the pod; nil = the app ends
+		code        string
+	}{
+		{"asked to stop", `set -m; "$0" run & wait $!; echo "ended $?"`, false, func(r *running) {
+			if out, err := r.entry("stop").CombinedOutput(); err != nil {
+				r.t.Errorf("stop: %v: %s", err, out)
+			}
+		}, "143"},
+		{"terminated", `set -m; "$0" run & wait $!; echo "ended $?"`, false, func(r *running) {
+			r.must(unix.Kill(r.supervisor(), unix.SIGTERM))
+		}, "143"},
+		{"the app ends", `set -m; "$0" run & wait $!; echo "ended $?"`, false, func(r *running) {
+			r.must(unix.Kill(r.started("a").PID, unix.SIGUSR1))
+		}, "6"},
+		{"stopped by a signal", `set -m; "$0" run; echo "stopped $?"; read x; bg; wait %1; echo "ended $?"`, true, func(r *running) {
+			if out, err := r.entry("stop").CombinedOutput(); err != nil {
+				r.t.Errorf("stop: %v: %s", err, out)
+			}
+		}, "143"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			master, slave := openPTY(t)
+			p := newPod(t, script("trap 'exit 6' USR1; echo up; sleep 1000 & wait; exit 7"))
+			p.apps["a"].Stdin, p.apps["a"].Stdout, p.apps["a"].Stderr = pty, pty, pty
+			p.host.Terminal = true
+			s := watchScreen(t, master)
+			r := p.start(onTerminal(slave), func(c *exec.Cmd) {
+				c.Path, c.Args = "/bin/sh", []string{"sh", "-c", test.shell, program}
+				c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+			})
+			s.expect("^up$")
+			p.await(contract.ReadyFile)
+			if raw := isRaw(t, slave); raw != test.stopped {
+				t.Errorf("the terminal is raw: %t", raw)
+			}
+			if test.stopped {
+				p.must(unix.Kill(r.supervisor(), unix.SIGSTOP))
+				s.expect("^stopped ")
+				// What a shell does when it has the terminal back.
+				cooked(t, slave)
+			}
+			// What is typed is for the shell, and no reason to stop.
+			_, err := master.WriteString("for the shell\r")
+			p.must(err)
+			test.end(r)
+			s.expect("^ended " + test.code)
+			if code := r.wait(); code != 0 {
+				t.Errorf("the shell's exit code is %d", code)
+			}
+			if isRaw(t, slave) {
+				t.Error("the terminal is raw")
+			}
+			p.checkClean()
+		})
+	}
+}
+
+// cooked puts a terminal in the mode in which a shell wants it.
+func cooked(t *testing.T, tty *os.File) {
+	t.Helper()
+	m, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Iflag |= unix.ICRNL
+	m.Lflag |= unix.ICANON | unix.ECHO | unix.ISIG
+	if err := unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// supervisor is the pid of the pod's supervisor.
+func (r *running) supervisor() int {
+	r.t.Helper()
+	b, err := os.ReadFile(filepath.Join(r.dir, contract.ReadyFile))
+	r.must(err)
+	var ready contract.Ready
+	r.must(json.Unmarshal(b, &ready))
+	return ready.PID
 }
 
 // TestOperatorsTerminal checks that an app without a terminal of its own does

@@ -21,79 +21,102 @@ const (
 
 // relay copies what an app writes.
 type relay struct {
-	from *os.File
-	to   io.Writer
-	done chan struct{}
+	keeper
+	from   *os.File
+	fd     int // of from
+	output int // the app's stream that it belongs to: 1 or 2, 0 for its terminal
+	to     io.Writer
+	buf    []byte
+	n      int // bytes in buf
+	err    error
 }
 
-// newRelay starts copying from from, which must not block, to to. The relay
-// takes over from. What to does not take is lost.
-func newRelay(to io.Writer, from *os.File) *relay {
-	r := &relay{from: from, to: to, done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		r.copy()
-	}()
+// newRelay starts copying from the file fd, which must not block, to to. The
+// relay takes over fd. What to does not take is lost.
+func newRelay(to io.Writer, fd, output int) *relay {
+	r := &relay{from: os.NewFile(uintptr(fd), "relay"), fd: fd, output: output, to: to}
+	r.serve = r.copy
+	r.interrupt = func() { _ = r.from.SetReadDeadline(time.Now()) }
+	r.clear = func() { _ = r.from.SetReadDeadline(time.Time{}) }
+	r.start()
 	return r
 }
 
-// copy runs until the end of input or until end is called. It has no buffer
-// before there is something to read: most apps of most pods are silent.
+// copy runs until the end of input, or until end or hold is called. It has no
+// buffer before there is something to read: most apps of most pods are silent.
+// In its loop it allocates nothing, so that the supervisor does not grow with
+// what an app prints.
 func (r *relay) copy() {
 	conn, err := r.from.SyscallConn()
 	if err != nil {
 		return
 	}
-	var buf []byte
+	wait, now := r.readWhenThere, func(fd uintptr) { r.read(fd) }
 	left := -1 // bytes that may still be read; -1 = no bound
 	for {
-		var n int
-		var rerr error
-		read := func(fd uintptr) bool {
-			if buf == nil && left < 0 {
-				if p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}; !pending(p) {
-					return false
-				}
-			}
-			if buf == nil {
-				buf = make([]byte, relayBuffer)
-			}
-			n, rerr = unix.Read(int(fd), buf)
-			return rerr != unix.EAGAIN
-		}
+		r.n, r.err = 0, nil
 		if left < 0 {
-			err = conn.Read(read)
+			err = conn.Read(wait)
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				left = relayLeft
+				if r.leaves() {
+					return
+				}
+				if r.stage.Load() == ending {
+					left = relayLeft
+				}
 				continue
 			}
 		} else {
-			err = conn.Control(func(fd uintptr) { read(fd) })
+			err = conn.Control(now)
 		}
-		if rerr == unix.EINTR {
+		if r.err == unix.EINTR {
 			continue
 		}
-		if err != nil || rerr != nil || n <= 0 {
+		if err != nil || r.err != nil || r.n <= 0 {
 			return // EIO: the last process on a terminal is gone
 		}
-		_, _ = r.to.Write(buf[:n])
+		_, _ = r.to.Write(r.buf[:r.n])
 		if left >= 0 {
-			if left -= n; left <= 0 {
+			if left -= r.n; left <= 0 {
 				return
 			}
 		}
 	}
 }
 
+// readWhenThere reads once if there is something, and says whether there was.
+func (r *relay) readWhenThere(fd uintptr) bool {
+	if r.buf == nil && !readable(int(fd)) {
+		return false
+	}
+	return r.read(fd)
+}
+
+// read reads once, and says whether there was something.
+func (r *relay) read(fd uintptr) bool {
+	if r.buf == nil {
+		r.buf = make([]byte, relayBuffer)
+	}
+	r.n, r.err = unix.Read(int(fd), r.buf)
+	return r.err != unix.EAGAIN
+}
+
 // end passes on what has been written so far and stops. It does not wait for
 // the end of input: somebody outside of the pod may have been handed the pipe.
 func (r *relay) end() {
-	_ = r.from.SetReadDeadline(time.Now())
+	r.stage.Store(ending)
+	r.interrupt()
 	select {
 	case <-r.done:
 	case <-time.After(relayPatience):
 	}
 	_ = r.from.Close()
+}
+
+// readable says whether a read of fd would not wait.
+func readable(fd int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return err == nil && n > 0
 }
 
 func pending(p []unix.PollFd) bool {

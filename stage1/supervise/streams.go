@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -21,14 +20,15 @@ type streams struct {
 	fds    [3]int // what becomes 0, 1 and 2 of the app; -1 = the terminal made for it
 	own    []int  // those of them to close once the app has them
 	relays []*relay
-	log    *sharedLog
+	logs   []*sharedLog
 
 	app     *contract.App
 	journal *podJournal // nil = the caller's streams do not lead there
 	lines   []*journalWriter
 
 	master int       // the other side of the terminal made for the app
-	tty    *terminal // the caller's, in raw mode
+	tty    *terminal // the caller's
+	stdin  *feeder   // what reads from it
 }
 
 // sharedLog is one log file for both output streams of an app.
@@ -97,9 +97,7 @@ func (s *streams) output(fd int, want contract.Stream, shared *int) (int, error)
 	switch want.Kind {
 	case contract.StreamInherit:
 		if s.journal.takes(fd) {
-			w := s.journal.writer(s.app, fd)
-			s.lines = append(s.lines, w)
-			return s.relay(w)
+			return s.relay(fd, want)
 		}
 		direct, err := direct(fd)
 		if err != nil || direct {
@@ -108,25 +106,14 @@ func (s *streams) output(fd int, want contract.Stream, shared *int) (int, error)
 		if *shared >= 0 && sameFile(1, 2) {
 			return *shared, nil
 		}
-		*shared, err = s.relay(stream(fd))
+		*shared, err = s.relay(fd, want)
 		return *shared, err
 	case contract.StreamNull:
 		return s.null()
 	case contract.StreamPTY:
 		return -1, nil
 	case contract.StreamFile:
-		if s.log == nil || s.log.path != want.Path {
-			l, err := openLog(want.Path, want.Max)
-			if err != nil {
-				return -1, err
-			}
-			s.log = &sharedLog{logFile: l}
-		}
-		w, err := logWriter(s.log, streamNames[fd], want.Format)
-		if err != nil {
-			return -1, err
-		}
-		return s.relay(w)
+		return s.relay(fd, want)
 	}
 	return -1, fmt.Errorf("stream kind %q is not supported", want.Kind)
 }
@@ -140,8 +127,13 @@ func (s *streams) null() (int, error) {
 	return fd, nil
 }
 
-// relay starts copying from a new pipe to w and returns the pipe's other end.
-func (s *streams) relay(w io.Writer) (int, error) {
+// relay starts copying from a new pipe to where the app's output fd leads, and
+// returns the pipe's other end.
+func (s *streams) relay(fd int, want contract.Stream) (int, error) {
+	w, err := s.writer(fd, want)
+	if err != nil {
+		return -1, err
+	}
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return -1, fmt.Errorf("make pipe: %w", err)
@@ -150,8 +142,41 @@ func (s *streams) relay(w io.Writer) (int, error) {
 		return -1, errors.Join(err, unix.Close(p[0]), unix.Close(p[1]))
 	}
 	s.own = append(s.own, p[1])
-	s.relays = append(s.relays, newRelay(w, os.NewFile(uintptr(p[0]), "relay")))
+	s.relays = append(s.relays, newRelay(w, p[0], fd))
 	return p[1], nil
+}
+
+// writer is where a relay of the app's output fd writes.
+func (s *streams) writer(fd int, want contract.Stream) (io.Writer, error) {
+	switch {
+	case want.Kind == contract.StreamFile:
+		l, err := s.logFile(want)
+		if err != nil {
+			return nil, err
+		}
+		return logWriter(l, streamNames[fd], want.Format)
+	case s.journal.takes(fd):
+		w := s.journal.writer(s.app, fd)
+		s.lines = append(s.lines, w)
+		return w, nil
+	}
+	return stream(fd), nil
+}
+
+// logFile is the log file of a stream, which may be another's too.
+func (s *streams) logFile(want contract.Stream) (*sharedLog, error) {
+	for _, l := range s.logs {
+		if l.path == want.Path {
+			return l, nil
+		}
+	}
+	f, err := openLog(want.Path, want.Max)
+	if err != nil {
+		return nil, err
+	}
+	l := &sharedLog{logFile: f}
+	s.logs = append(s.logs, l)
+	return l, nil
 }
 
 // handOver closes what only the app is to hold, now that it has been cloned.
@@ -170,62 +195,19 @@ func (s *streams) attach(master int, stdin *feeder) error {
 		return fmt.Errorf("use terminal of the app: %w", err)
 	}
 	s.master = master
-	s.relays = append(s.relays, newRelay(stream(1), os.NewFile(uintptr(master), "terminal")))
+	r := newRelay(stream(1), master, 0)
+	s.relays = append(s.relays, r)
 	if isTerminal(0) {
 		copySize(master, 0)
-		t, err := makeRaw(0)
+		t, err := takeTerminal(0, master)
 		if err != nil {
 			return err
 		}
 		s.tty = t
 	}
-	stdin.feed(s.relays[len(s.relays)-1].from)
-	return nil
+	s.stdin = stdin
+	return stdin.feed(r.from, s.tty)
 }
-
-// feeder copies the caller's stdin to the terminal of an app. A read that is
-// under way cannot be ended, so one feeder serves all starts of the app.
-type feeder struct {
-	sync.Mutex
-	to      *os.File
-	started bool
-}
-
-// feed makes to the target of what is read from now on.
-func (f *feeder) feed(to *os.File) {
-	f.Lock()
-	defer f.Unlock()
-	f.to = to
-	if !f.started {
-		f.started = true
-		go f.copy()
-	}
-}
-
-func (f *feeder) copy() {
-	buf := make([]byte, 4096)
-	for {
-		n, err := os.Stdin.Read(buf)
-		if n > 0 {
-			f.write(buf[:n])
-		}
-		if err != nil {
-			f.write([]byte{eot}) // what Ctrl-D is to a terminal
-			return
-		}
-	}
-}
-
-// write gives b to the target. A target that is closed takes nothing.
-func (f *feeder) write(b []byte) {
-	f.Lock()
-	to := f.to
-	f.Unlock()
-	_, _ = to.Write(b)
-}
-
-// eot is the default end-of-file character of a terminal.
-const eot = 4
 
 // resize gives the app's terminal the size of the caller's.
 func (s *streams) resize() {
@@ -237,7 +219,8 @@ func (s *streams) resize() {
 // resume takes the caller's terminal again after the supervisor was stopped.
 func (s *streams) resume() {
 	if s.tty != nil {
-		_ = s.tty.raw()
+		s.tty.retake()
+		s.stdin.look()
 		s.resize()
 	}
 }
@@ -256,10 +239,10 @@ func (s *streams) close() {
 	s.lines = nil
 	s.tty.restore()
 	s.tty = nil
-	if s.log != nil {
-		_ = s.log.logFile.Close()
-		s.log = nil
+	for _, l := range s.logs {
+		_ = l.logFile.Close()
 	}
+	s.logs = nil
 }
 
 // passable refuses an inherited descriptor that would let the app out: with a
