@@ -32,6 +32,7 @@ help: ## list the targets
 build: ## the programs, into bin/
 	$(GO_BUILD) -o $(BIN)/rkt ./cmd/rkt
 	$(GO_BUILD) -o $(BIN)/rkt-fetch ./cmd/rkt-fetch
+	$(GO_BUILD) -o $(BIN)/rkt-quadlet ./cmd/rkt-quadlet
 	$(GO_BUILD) -o $(BIN)/stage1/native/stage1 ./stage1
 	install -m 0644 stage1/native/manifest.json $(BIN)/stage1/native/
 	install -D -m 0755 $(BIN)/stage1/native/stage1 $(BIN)/stage1/fly/stage1
@@ -124,6 +125,9 @@ docs: build
 install: build docs ## into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 $(BIN)/rkt $(DESTDIR)$(PREFIX)/bin/rkt
 	install -D -m 0755 $(BIN)/rkt-fetch $(LIBEXEC)/rkt-fetch
+	install -D -m 0755 $(BIN)/rkt-quadlet $(LIBEXEC)/rkt-quadlet
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system-generators
+	ln -sf ../../../libexec/rkt/rkt-quadlet $(DESTDIR)$(PREFIX)/lib/systemd/system-generators/rkt-system-generator
 	for f in native fly; do \
 		install -D -m 0755 $(BIN)/stage1/$$f/stage1 $(LIBEXEC)/stage1/$$f/stage1 && \
 		install -D -m 0644 $(BIN)/stage1/$$f/manifest.json $(LIBEXEC)/stage1/$$f/manifest.json || exit 1; \

@@ -17,7 +17,7 @@ require (
 	github.com/sirupsen/logrus v1.10.2 // what goes on after a failure is logged
 	github.com/spf13/cobra v1.10.2 // verbs, help and completion
 	github.com/spf13/pflag v1.0.10 // flags of verbs and of the apps behind images
-	go.yaml.in/yaml/v3 v3.0.5 // the pods of .kube files, in the generator of units alone
+	go.yaml.in/yaml/v3 v3.0.5 // the pods of .kube files, in rkt-quadlet alone
 	golang.org/x/net v0.62.0 // bpf: the assembler of the seccomp filter; publicsuffix: whose token server it is
 	golang.org/x/sync v0.24.0 // errgroup: goroutines with an owner who waits
 	golang.org/x/sys v0.49.0 // system calls

@@ -50,6 +50,7 @@ type environment struct {
 	insecure     insecureOptions
 	driver       string
 	readOnly     []string
+	platform     platformOption // of the images that are fetched; not every verb has the flag
 
 	ready  bool
 	store  *image.Store
@@ -191,8 +192,11 @@ func (e *environment) fullEnv() (*stage0.Env, error) {
 }
 
 // fetchProgram is the path of rkt-fetch.
-func (e *environment) fetchProgram() (string, error) {
-	paths, err := e.installed("rkt-fetch")
+func (e *environment) fetchProgram() (string, error) { return e.companion("rkt-fetch") }
+
+// companion is the path of a program that belongs to rkt.
+func (e *environment) companion(name string) (string, error) {
+	paths, err := e.installed(name)
 	if err != nil {
 		return "", err
 	}
@@ -201,7 +205,7 @@ func (e *environment) fetchProgram() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("rkt-fetch is in none of %q", paths)
+	return "", fmt.Errorf("%s is in none of %q", name, paths)
 }
 
 // installed are the places of what belongs to rkt: beside its own program, as

@@ -10,6 +10,7 @@ import (
 
 	"rkt/cas"
 	"rkt/image"
+	"rkt/internal/escape"
 )
 
 // catKind is a document of an image that can be written out.
@@ -80,7 +81,7 @@ func writeDocument(w io.Writer, data []byte, pretty, terminal bool) error {
 	}
 	if terminal {
 		// Between values, a carriage return is no more than a new line.
-		data = visibleJSON(bytes.ReplaceAll(data, []byte{'\r'}, []byte{'\n'}))
+		data = escape.JSON(bytes.ReplaceAll(data, []byte{'\r'}, []byte{'\n'}))
 	}
 	_, err := w.Write(data)
 	return err

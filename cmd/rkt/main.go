@@ -9,20 +9,15 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"rkt/stage0/pod"
-	"rkt/stage0/quadlet/generator"
 )
 
 func main() {
 	unix.Umask(0o022) // modes on disk are ours, not the caller's
-	if filepath.Base(os.Args[0]) == generator.Name {
-		os.Exit(runGenerator(os.Args[1:]))
-	}
 
 	ctx, cancel := context.WithCancel(context.Background())
 	env := newEnvironment(os.Stdin, os.Stdout, os.Stderr)

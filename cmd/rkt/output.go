@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/spf13/pflag"
@@ -46,29 +44,8 @@ func (o *formatOption) writeJSON(out io.Writer, v any) error {
 	if err := e.Encode(v); err != nil {
 		return fmt.Errorf("internal error: encode result: %w", err)
 	}
-	_, err := out.Write(visibleJSON(b.Bytes()))
+	_, err := out.Write(escape.JSON(b.Bytes()))
 	return err
-}
-
-// visibleJSON writes what could steer a terminal, which may be anything from an
-// image or a registry, as JSON escapes. The value stays the same: outside of
-// strings JSON is ASCII, and in strings the encoder has escaped ASCII itself.
-func visibleJSON(b []byte) []byte {
-	var out []byte
-	for i := 0; i < len(b); {
-		r, n := utf8.DecodeRune(b[i:])
-		switch {
-		case r < 0x7f || unicode.IsPrint(r):
-			out = append(out, b[i:i+n]...)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
-		default:
-			out = fmt.Appendf(out, `\u%04x`, r)
-		}
-		i += n
-	}
-	return out
 }
 
 // tableOptions are the flags of verbs that list things.

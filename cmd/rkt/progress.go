@@ -257,7 +257,7 @@ func writeEvent(out io.Writer, line eventLine) {
 	if err != nil {
 		return // it has strings and numbers only
 	}
-	_, _ = out.Write(append(visibleJSON(data), '\n'))
+	_, _ = out.Write(append(escape.JSON(data), '\n'))
 }
 
 // eventLine is the form of all events; each kind fills what it has.

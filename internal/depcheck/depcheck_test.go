@@ -27,7 +27,7 @@ func goList(t *testing.T, args ...string) []string {
 
 // Every package outside the standard library that a program links is in its list.
 func TestProgramsLinkOnlyWhatIsListed(t *testing.T) {
-	for program, pkg := range map[string]string{"rkt": "./cmd/rkt", "rkt-fetch": "./cmd/rkt-fetch", "stage1": "./stage1"} {
+	for program, pkg := range map[string]string{"rkt": "./cmd/rkt", "rkt-fetch": "./cmd/rkt-fetch", "rkt-quadlet": "./cmd/rkt-quadlet", "stage1": "./stage1"} {
 		t.Run(program, func(t *testing.T) {
 			got := goList(t, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)
 			slices.Sort(got)
@@ -113,7 +113,7 @@ func allowed(from, to string) bool {
 
 // What reads attacker bytes is linked by rkt-fetch alone.
 func TestOnlyRktFetchLinksIngest(t *testing.T) {
-	for _, pkg := range []string{"./cmd/rkt", "./stage1"} {
+	for _, pkg := range []string{"./cmd/rkt", "./cmd/rkt-quadlet", "./stage1"} {
 		for _, dep := range goList(t, "-deps", pkg) {
 			if below(dep, "rkt/fetch/ingest") || dep == "net/http" {
 				t.Errorf("%s links %s", pkg, dep)

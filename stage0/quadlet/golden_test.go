@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 // host is what the units in these tests are made for.
-var host = quadlet.Host{Program: "/usr/bin/rkt", DataDir: "/var/lib/rkt", RunDir: "/run/rkt"}
+var host = quadlet.Host{Program: "/usr/bin/rkt", DataDir: "/var/lib/rkt"}
 
 // place is the folder in which the golden files have their sources.
 const place = "/etc/rkt/quadlet"

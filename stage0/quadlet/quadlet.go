@@ -26,8 +26,6 @@ type Host struct {
 	Program string
 	// DataDir is rkt's data folder, which holds the volumes.
 	DataDir string
-	// RunDir is for the files that a .kube file makes at its start.
-	RunDir string
 	// Flags are given to every call of rkt, before the verb.
 	Flags []string
 }
