@@ -87,6 +87,16 @@ func (a *app) outcome(ws unix.WaitStatus, cg cgroups) contract.Exit {
 	return exit
 }
 
+// endedBy is the signal that ended the app, 0 if none did. An init above it has
+// only an exit code to say that with.
+func (a *app) endedBy(exit contract.Exit) int {
+	const last = 64
+	if sig := exit.Code - contract.ExitSignal; a.conf.Init && exit.Signal == 0 && sig > 0 && sig <= last {
+		return sig
+	}
+	return exit.Signal
+}
+
 // wantsRestart says whether the policy restarts an app that ended with code.
 func (a *app) wantsRestart(code int) bool {
 	r := a.conf.Restart

@@ -36,6 +36,7 @@ func Explain(f Flavour, w io.Writer) error {
 			Pod: pod, Host: host, Dir: a.dir(), App: a.conf, Spec: a.spec,
 			Stdio: [3]int{0, 1, 2}, KeepCapabilities: !f.Confines(), Explain: true,
 		}
+		t.takeUnit()
 		p, release, err := f.Start(t)
 		if err != nil {
 			return fmt.Errorf("app %s: %w", a.name, err)

@@ -47,6 +47,9 @@ type Task struct {
 	Spec *specs.Spec
 	// Stdio are the descriptors for 0, 1 and 2 of the app.
 	Stdio [3]int
+	// Files and PIDVariables are compile.Common's.
+	Files        []int
+	PIDVariables []string
 	// KeepCapabilities is compile.Common's.
 	KeepCapabilities bool
 	// Explain is true when the program is only to be printed: Start opens nothing
@@ -56,7 +59,7 @@ type Task struct {
 
 // Common opens what the start of an app needs in every flavour.
 func (t *Task) Common() (compile.Common, error) {
-	c := compile.Common{Stdio: t.Stdio, Terminal: wantsTerminal(t.App), KeepCapabilities: t.KeepCapabilities}
+	c := compile.Common{Stdio: t.Stdio, Files: t.Files, PIDVariables: t.PIDVariables, Terminal: wantsTerminal(t.App), KeepCapabilities: t.KeepCapabilities}
 	var err error
 	if c.Rlimits, err = compile.Rlimits(); err != nil {
 		return c, err
@@ -189,7 +192,12 @@ func (r *opened) open(t *Task, userns int) (err error) {
 		if !compile.IsBind(m) {
 			continue
 		}
-		b, err := openBind(m, userns)
+		var b compile.Bind
+		if t.isCredentials(m) {
+			b, err = t.openCredentials()
+		} else {
+			b, err = openBind(m, userns)
+		}
 		if err != nil {
 			return err
 		}

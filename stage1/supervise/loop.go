@@ -34,7 +34,7 @@ func (s *supervisor) loop() {
 	defer timer.Stop()
 
 	<-s.taken // an end before that is found by the first reap
-	for s.reap(); !s.over(); s.reap() {
+	for s.settle(); !s.over(); s.settle() {
 		if due, ok := s.nextDue(); ok {
 			timer.Reset(time.Until(due))
 		} else {
@@ -45,10 +45,21 @@ func (s *supervisor) loop() {
 			s.onSignal(sig.(unix.Signal))
 		case r := <-s.requests:
 			answer(r.peer, s.onRequest(r.op))
+		case n := <-s.heard():
+			s.onNote(n)
 		case <-timer.C:
 			s.onTime(time.Now())
 		}
 	}
+}
+
+// settle takes what has happened meanwhile, signals first: an app that ends
+// together with an order to stop, which a service manager may send to all
+// processes at once, is not to be restarted.
+func (s *supervisor) settle() {
+	s.takeSignals()
+	s.reap()
+	s.tell()
 }
 
 func (s *supervisor) over() bool {
@@ -62,11 +73,15 @@ func (s *supervisor) over() bool {
 
 // nextDue is when an app must be killed or restarted next, or memory let go.
 func (s *supervisor) nextDue() (due time.Time, ok bool) {
-	due, ok = s.shedAt, !s.shedAt.IsZero()
-	for _, a := range s.apps {
-		if !a.due.IsZero() && (!ok || a.due.Before(due)) {
-			due, ok = a.due, true
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (!ok || t.Before(due)) {
+			due, ok = t, true
 		}
+	}
+	sooner(s.shedAt)
+	sooner(s.notifier.due())
+	for _, a := range s.apps {
+		sooner(a.due)
 	}
 	return due, ok
 }
@@ -78,6 +93,7 @@ func (s *supervisor) onTime(now time.Time) {
 		s.shedAt = time.Time{}
 		shed()
 	}
+	s.notifier.onTime(now)
 	for _, a := range s.apps {
 		if a.due.IsZero() || a.due.After(now) {
 			continue
@@ -97,6 +113,8 @@ func (s *supervisor) onTime(now time.Time) {
 func (s *supervisor) onSignal(sig unix.Signal) {
 	switch sig {
 	case unix.SIGCHLD, unix.SIGPIPE:
+	case unix.SIGHUP:
+		s.reload()
 	case unix.SIGTERM:
 		s.escalate(max(stopping, s.phase+1))
 	case unix.SIGINT:
@@ -167,6 +185,7 @@ func (s *supervisor) stop(discard bool) {
 		return
 	}
 	s.phase = stopping
+	s.tellStopping()
 	for _, a := range s.apps {
 		a.discarded = discard && a.state != appOver
 		s.cancel(a)
@@ -245,7 +264,7 @@ func (s *supervisor) startOrEnd(a *app) {
 // and is its exit code.
 func (s *supervisor) finish(a *app, exit contract.Exit) {
 	exit.Nanos, exit.Restarts, exit.Discarded = nanos(), a.restarts, a.discarded
-	a.state, a.due = appOver, time.Time{}
+	a.state, a.last, a.due = appOver, exit, time.Time{}
 	if err := contract.Write(a.dir(), contract.ExitFile, exit); err != nil {
 		s.warn(a, fmt.Errorf("write exit record: %w", err))
 	}
@@ -253,7 +272,7 @@ func (s *supervisor) finish(a *app, exit contract.Exit) {
 		return
 	}
 	if s.code == 0 {
-		s.code = exit.Code
+		s.code, s.signal = exit.Code, a.endedBy(exit)
 	}
 	s.stop(true)
 }

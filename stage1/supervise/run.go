@@ -38,8 +38,15 @@ type supervisor struct {
 	requests chan request
 	control  *control
 
+	notifier *notifier
+	proxy    *proxy    // of the app that speaks for the pod; nil = there is none
+	notes    chan note // what it says
+	ready    bool      // the ready file is there
+	ending   bool      // the service manager knows
+
 	phase  phase
 	code   int       // the exit code of the pod so far
+	signal int       // the signal behind it, 0 = none
 	shedAt time.Time // when to let memory go; zero = done
 }
 
@@ -66,6 +73,9 @@ func Run(f Flavour) int {
 		complain(err)
 	}
 	s.journal.finish()
+	if u := s.host.Unit; u != nil && u.Main && s.signal != 0 {
+		dieOf(unix.Signal(s.signal))
+	}
 	return s.code
 }
 
@@ -75,7 +85,12 @@ func (s *supervisor) boot() (err error) {
 		return err
 	}
 	go s.control.serve(s.requests)
-
+	if err := s.openNotify(); err != nil {
+		return err
+	}
+	if err := checkSockets(s.host.Unit); err != nil {
+		return err
+	}
 	if slices.ContainsFunc(s.apps, func(a *app) bool { return a.conf.PID == contract.PIDHost }) {
 		// What such an app leaves behind has no pid 1 of a namespace to reap it.
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -162,7 +177,7 @@ func (s *supervisor) startAll() {
 		s.takeSignals()
 		if s.phase >= stopping {
 			a.discarded = s.code != 0
-			s.finish(a, contract.Exit{Code: contract.ExitSignal + int(unix.SIGTERM), Error: "the pod was stopped before the app was started"})
+			s.finish(a, contract.Exit{Code: contract.ExitSignal + int(unix.SIGTERM), Signal: int(unix.SIGTERM), Error: "the pod was stopped before the app was started"})
 			continue
 		}
 		s.startOrEnd(a)
@@ -172,13 +187,7 @@ func (s *supervisor) startAll() {
 		return
 	}
 	s.shedAt = time.Now().Add(shedAfter)
-	r, err := identity(os.Getpid())
-	if err == nil {
-		err = contract.Write(".", contract.ReadyFile, r)
-	}
-	if err != nil {
-		complain(fmt.Errorf("write %s: %w", contract.ReadyFile, err))
-	}
+	s.started()
 }
 
 // takeSignals handles the signals that have arrived, without waiting.
@@ -196,6 +205,7 @@ func (s *supervisor) takeSignals() {
 // finishPod ends what is left of the pod, gives back what the host lent, and
 // removes the pod if that was asked for.
 func (s *supervisor) finishPod() error {
+	s.closeNotify()
 	s.flavour.Close()
 	if s.control != nil {
 		s.control.end() // its socket goes with the run folder

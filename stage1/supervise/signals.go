@@ -3,6 +3,7 @@ package supervise
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,17 @@ func watch() (signals <-chan os.Signal, taken <-chan struct{}) {
 		close(done)
 	}()
 	return c, done
+}
+
+// dieOf ends the process by a signal, as the app was ended by it: then a service
+// manager sees what it would see of the app itself, such as a stop that was in
+// order. It returns when that cannot be.
+func dieOf(sig unix.Signal) {
+	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // no core: this is not the program that crashed
+	var action struct{ handler, flags, restorer, mask uint64 }
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), sig)
 }
 
 // ignored says whether the process ignores sig. The runtime leaves SIGHUP and

@@ -78,10 +78,12 @@ func (s *supervisor) clone(a *app) (*program.Child, error) {
 }
 
 func (s *supervisor) task(a *app) *Task {
-	return &Task{
+	t := &Task{
 		Pod: s.pod, Host: s.host, Dir: a.dir(), App: a.conf, Spec: a.spec,
 		Stdio: a.streams.fds, KeepCapabilities: !s.flavour.Confines(),
 	}
+	t.takeUnit()
+	return t
 }
 
 // meet does the parent's part of a start.

@@ -1,0 +1,562 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"rkt/stage1/contract"
+)
+
+// manager is a service manager that listens to what a pod tells it.
+type manager struct {
+	t    *testing.T
+	path string
+	fd   int
+}
+
+// newManager listens on a path or, with abstract, on an abstract name.
+func newManager(t *testing.T, abstract bool) *manager {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "notify")
+	if abstract {
+		name = "@rkt-test-" + newUUID()
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		t.Cleanup(func() { unix.Close(fd) })
+		err = errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: name}), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &manager{t, name, fd}
+}
+
+// within waits for a message for at most that long.
+func (m *manager) within(d time.Duration) bool {
+	p := []unix.PollFd{{Fd: int32(m.fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(p, int(d.Milliseconds()))
+		if err != unix.EINTR {
+			return err == nil && n == 1
+		}
+	}
+}
+
+// next is the next message, the pid of its sender, and how many files came with it.
+func (m *manager) next() (message string, sender, files int) {
+	m.t.Helper()
+	if !m.within(patience) {
+		m.t.Fatal("no message comes")
+	}
+	b, oob := make([]byte, 8192), make([]byte, 8192)
+	n, on, _, _, err := unix.Recvmsg(m.fd, b, oob, 0)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:on])
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, c := range messages {
+		if cred, err := unix.ParseUnixCredentials(&c); err == nil {
+			sender = int(cred.Pid)
+		}
+		if fds, err := unix.ParseUnixRights(&c); err == nil {
+			files += len(fds)
+		}
+	}
+	return string(b[:n]), sender, files
+}
+
+// expect fails unless the next message is want and comes from the main process
+// without any files.
+func (m *manager) expect(r *running, want string) {
+	m.t.Helper()
+	got, sender, files := m.next()
+	if got != want || sender != r.cmd.Process.Pid || files != 0 {
+		m.t.Errorf("message %q of %d with %d files, want %q of the supervisor %d", got, sender, files, want, r.cmd.Process.Pid)
+	}
+}
+
+// unit makes the pod one whose manager is m.
+func (p *testPod) unit(m *manager) *contract.Unit {
+	p.host.Unit = &contract.Unit{Main: true}
+	if m != nil {
+		p.host.Unit.NotifySocket = m.path
+	}
+	return p.host.Unit
+}
+
+// status is how the supervisor ended, as its parent sees it.
+func (r *running) status() syscall.WaitStatus {
+	r.t.Helper()
+	r.wait()
+	return r.cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+func TestReadyWhenAllAppsRunAndStoppingWhenTheyDoNot(t *testing.T) {
+	for _, abstract := range []bool{false, true} {
+		m := newManager(t, abstract)
+		p := newPod(t, []string{"sleep", "1000"}, []string{"sleep", "1000"})
+		p.unit(m)
+		r := p.start()
+		m.expect(r, "READY=1\nSTATUS=2 apps running")
+		p.await(contract.ReadyFile)
+		p.must(r.cmd.Process.Signal(unix.SIGTERM))
+		m.expect(r, "STOPPING=1")
+		if got, _, _ := m.next(); !strings.HasPrefix(got, "STATUS=stopping, waiting for ") {
+			t.Errorf("message %q, want a status", got)
+		}
+		if ws := r.status(); !ws.Signaled() || ws.Signal() != unix.SIGTERM {
+			t.Errorf("status %#x, want an end by SIGTERM, as the apps had", ws)
+		}
+		p.checkClean()
+	}
+}
+
+func TestTheEndIsTheApps(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		script []string
+		main   bool
+		init   bool
+		want   func(syscall.WaitStatus) bool
+	}{
+		{"exit code", script("exit 7"), true, false, func(w syscall.WaitStatus) bool { return w.ExitStatus() == 7 }},
+		{"no signal but its number", script("exit 143"), true, false, func(w syscall.WaitStatus) bool { return w.ExitStatus() == 143 }},
+		{"signal under an init", script("kill -ABRT $$"), true, true, func(w syscall.WaitStatus) bool { return w.Signal() == unix.SIGABRT && !w.CoreDump() }},
+		{"from a shell", script("kill -ABRT $$"), false, true, func(w syscall.WaitStatus) bool { return w.ExitStatus() == 128+int(unix.SIGABRT) }},
+		{"not found", []string{"/no/such"}, true, false, func(w syscall.WaitStatus) bool { return w.ExitStatus() == contract.ExitNotFound }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPod(t, test.script)
+			p.apps["a"].Init = test.init
+			p.unit(nil).Main = test.main
+			if ws := p.start().status(); !test.want(ws) {
+				t.Errorf("status %#x", ws)
+			}
+			p.checkClean()
+		})
+	}
+}
+
+func TestFailedStartIsNotReady(t *testing.T) {
+	m := newManager(t, false)
+	p := newPod(t, []string{"sleep", "1000"}, []string{"/no/such"})
+	p.unit(m)
+	r := p.start()
+	m.expect(r, "STOPPING=1")
+	for {
+		message, _, _ := m.next()
+		if strings.Contains(message, "READY=1") {
+			t.Fatalf("message %q of a pod that was never ready", message)
+		}
+		if strings.Contains(message, "b ended with an error: ") && strings.Contains(message, "not found in the image") && strings.Contains(message, "a ended") {
+			break
+		}
+	}
+	r.wait()
+	p.checkClean()
+}
+
+func TestWatchdogOfThePod(t *testing.T) {
+	m := newManager(t, false)
+	p := newPod(t, []string{"sleep", "1000"})
+	p.unit(m).WatchdogMicros = 50_000
+	r := p.start()
+	m.expect(r, "READY=1\nSTATUS=1 app running")
+	for range 5 {
+		m.expect(r, "WATCHDOG=1")
+	}
+	// One that hangs gives no sign of life.
+	p.must(r.cmd.Process.Signal(unix.SIGSTOP))
+	p.awaitThat("the supervisor to stop", func() bool { return processState(t, r.cmd.Process.Pid) == "T" })
+	for m.within(300 * time.Millisecond) {
+		m.next()
+	}
+	p.must(r.cmd.Process.Signal(unix.SIGCONT))
+	m.expect(r, "WATCHDOG=1")
+	p.must(r.cmd.Process.Signal(unix.SIGTERM))
+	r.wait()
+	p.checkClean()
+}
+
+func processState(t *testing.T, pid int) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))[0]
+}
+
+func TestNothingIsToldWithoutBeingWanted(t *testing.T) {
+	m := newManager(t, false)
+	p := newPod(t, []string{"true"})
+	p.unit(m).WatchdogMicros = 1000
+	p.pod.Notify = contract.NotifyNo
+	if code, _, stderr := p.run(); code != 0 {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if m.within(0) {
+		message, _, _ := m.next()
+		t.Errorf("the manager is told %q", message)
+	}
+}
+
+// A manager whose queue is full, such as one that was stopped, is offered every
+// message again, and the pod goes on meanwhile.
+func TestBusyManagerLosesNothing(t *testing.T) {
+	m := newManager(t, false)
+	fill, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fill)
+	filled := 0
+	for err == nil {
+		if err = unix.Sendto(fill, []byte("x"), 0, &unix.SockaddrUnix{Name: m.path}); err == nil {
+			filled++
+		}
+	}
+	p := newPod(t, []string{"sleep", "1000"})
+	p.unit(m)
+	r := p.start()
+	p.await(contract.ReadyFile)
+	p.must(r.cmd.Process.Signal(unix.SIGHUP)) // what it would say to that waits, too
+	for range filled {
+		m.next()
+	}
+	m.expect(r, "READY=1\nSTATUS=1 app running")
+	p.must(r.cmd.Process.Signal(unix.SIGTERM))
+	for {
+		if message, _, _ := m.next(); strings.HasPrefix(message, "STOPPING=1") {
+			break
+		}
+	}
+	r.wait()
+	p.checkClean()
+}
+
+// appSpeaks makes app a the one that speaks for the pod.
+func (p *testPod) appSpeaks() {
+	p.pod.Notify, p.apps["a"].Notify = contract.NotifyApp, true
+	p.specs["a"].Process.Env = append(p.specs["a"].Process.Env, "NOTIFY_SOCKET="+contract.NotifyPath)
+	p.specs["a"].Mounts = append(p.specs["a"].Mounts, specs.Mount{
+		Destination: contract.NotifyPath, Type: "bind", Source: filepath.Join(contract.AppsDir, "a", contract.NotifyFile),
+		Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"},
+	})
+}
+
+// speak makes a pod whose app is this test, which says something (see
+// TestMain and sayings).
+func speak(t *testing.T, what string) *testPod {
+	t.Helper()
+	p := newPod(t, []string{"/bin/speaker", what})
+	self, err := os.Executable()
+	p.must(err)
+	b, err := os.ReadFile(self)
+	p.must(err)
+	p.must(os.WriteFile(filepath.Join(p.pods, "layer/bin/speaker"), b, 0o755))
+	p.specs["a"].Process.Env = append(p.specs["a"].Process.Env, "RKT_TEST_SPEAKER=1")
+	p.specs["a"].Process.User = specs.User{UID: 1000, GID: 1000}
+	p.specs["a"].Process.Capabilities.Permitted, p.specs["a"].Process.Capabilities.Effective = nil, nil
+	p.appSpeaks()
+	return p
+}
+
+// speaker is what such an app does. It returns its exit code.
+func speaker(what string) int {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	to := &unix.SockaddrUnix{Name: os.Getenv("NOTIFY_SOCKET")}
+	say := func(message string, files ...int) {
+		var rights []byte
+		if len(files) > 0 {
+			rights = unix.UnixRights(files...)
+		}
+		if err := unix.Sendmsg(fd, []byte(message), rights, to, 0); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	switch what {
+	case "words":
+		say("STATUS=warming\x1b[31m up\u202e\xff" + strings.Repeat("x", 2000))
+		say("MAINPID=1\nFDSTORE=1\nFDNAME=x\nMAINPIDFD=1\nNOTIFYACCESS=all\nSTATUS=one\nSTATUS=two\nREADY=2\nERRNO=x\nSTOPPING=\nX_OTHER=1\nERRNO=007\nBUSERROR=a\n\n=\nREADY", 0, 1, 2)
+		say(strings.Repeat("A", 5000))
+		say("EXTEND_TIMEOUT_USEC=5000000\nWATCHDOG_USEC=18446744073709551615\nMONOTONIC_USEC=18446744073709551616")
+		say("")
+		say("FDSTORE=1", 0)
+		var p [2]int
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			return 1
+		}
+		say("BARRIER=1", p[1])
+		unix.Close(p[1])
+		if n, err := unix.Read(p[0], make([]byte, 1)); n != 0 || err != nil { // its end says that all was taken
+			return 1
+		}
+		fmt.Println("barrier", os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID"), os.Getpid())
+		say("READY=1")
+		say("RELOADING=1\nMONOTONIC_USEC=12")
+		say("READY=1\nWATCHDOG=1")
+		say("WATCHDOG=trigger")
+	case "flood":
+		say("READY=1")
+		for i := range 300 {
+			say("STATUS=" + strconv.Itoa(i))
+		}
+	}
+	return int(unix.Pause().(unix.Errno))
+}
+
+func TestOnlyPermittedWordsOfAnAppGetThrough(t *testing.T) {
+	m := newManager(t, false)
+	p := speak(t, "words")
+	p.unit(m).WatchdogMicros = 3_000_000
+	r := p.start()
+	for i, want := range []string{
+		"STATUS=warming\ufffd[31m up\ufffd\ufffd" + strings.Repeat("x", 512-len("warming\x1b[31m up\u202e\xff")),
+		"STATUS=one\nERRNO=7",
+		"EXTEND_TIMEOUT_USEC=5000000\nWATCHDOG_USEC=18446744073709551615",
+		"READY=1", "RELOADING=1\nMONOTONIC_USEC=12", "READY=1\nWATCHDOG=1", "WATCHDOG=trigger",
+	} {
+		if want == "READY=1" && i == 3 {
+			// The barrier was answered when everything before it had been passed on.
+			p.awaitThat("the app to get over its barrier", func() bool { return strings.HasPrefix(r.stdout.String(), "barrier ") })
+		}
+		m.expect(r, want)
+	}
+	if got, want := strings.TrimSpace(r.stdout.String()), "barrier 3000000 1 1"; got != want {
+		t.Errorf("the app says %q, want %q", got, want)
+	}
+	p.await(contract.ReadyFile)
+	if files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.cmd.Process.Pid)); err != nil || len(files) > 40 {
+		t.Errorf("the supervisor has %d open files, %v", len(files), err)
+	}
+	p.must(r.cmd.Process.Signal(unix.SIGTERM))
+	m.expect(r, "STOPPING=1")
+	r.wait()
+	p.checkClean()
+}
+
+// An app that is not ready yet is not ready because it runs.
+func TestReadyIsTheApps(t *testing.T) {
+	m := newManager(t, false)
+	p := speak(t, "silent")
+	p.unit(m)
+	r := p.start()
+	p.await("apps/a/started")
+	p.must(r.cmd.Process.Signal(unix.SIGTERM))
+	m.expect(r, "STOPPING=1")
+	r.wait()
+	if _, err := os.Stat(filepath.Join(p.dir, contract.ReadyFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the pod became ready: %v", err)
+	}
+	p.checkClean()
+}
+
+// An app that sends without end is slowed down; the supervisor answers as ever.
+func TestFloodOfNotes(t *testing.T) {
+	m := newManager(t, false)
+	p := speak(t, "flood")
+	p.unit(m)
+	r := p.start()
+	begin := time.Now()
+	m.expect(r, "READY=1")
+	for i := range 300 {
+		m.expect(r, "STATUS="+strconv.Itoa(i))
+	}
+	if took, least := time.Since(begin), (300-64)*25*time.Millisecond; took < least*9/10 {
+		t.Errorf("300 messages got through in %v, want %v at least", took, least)
+	}
+	p.must(p.entry("stop").Run())
+	m.expect(r, "STOPPING=1")
+	r.wait()
+	p.checkClean()
+}
+
+// listen makes a socket that a service manager would pass on.
+func listenSocket(t *testing.T) *os.File {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Listen(fd, 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "socket")
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// handSockets passes sockets with the names to the supervisor.
+func (p *testPod) handSockets(names ...string) func(*exec.Cmd) {
+	var files []*os.File
+	if p.host.Unit == nil {
+		p.unit(nil)
+	}
+	for i, name := range names {
+		files = append(files, listenSocket(p.t.(*testing.T)))
+		p.host.Unit.Sockets = append(p.host.Unit.Sockets, contract.Socket{FD: 4 + i, Name: name})
+	}
+	return func(c *exec.Cmd) { c.ExtraFiles = append(c.ExtraFiles, files...) }
+}
+
+// showSockets prints what the app was told of its sockets, and what it has open.
+const showSockets = `echo "$LISTEN_FDS $LISTEN_FDNAMES $LISTEN_PID $$"
+f=3; while [ $f -lt 64 ]; do [ -e /proc/$$/fd/$f ] && echo "$f $(readlink /proc/$$/fd/$f)"; f=$((f + 1)); done`
+
+func TestSocketsReachTheirAppsAndSurviveARestart(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		init  bool
+		take  []string
+		want  string
+		count int
+	}{
+		{"all", false, []string{contract.Every}, "3 http:admin:http 1 1", 3},
+		{"by name under an init", true, []string{"http"}, "2 http:http 2 2", 2},
+		{"none", false, nil, "   1", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPod(t, script(showSockets, "exit 1"))
+			p.apps["a"].Init, p.apps["a"].Sockets = test.init, test.take
+			p.apps["a"].Restart = contract.Restart{Policy: contract.RestartOnFailure, Max: 1}
+			if test.take != nil { // what an image says of these is not true then
+				p.specs["a"].Process.Env = append(p.specs["a"].Process.Env, "LISTEN_FDS=9", "LISTEN_PID=9")
+			}
+			_, stdout, stderr := p.run(p.handSockets("http", "admin", "http"))
+			lines := strings.Split(strings.TrimRight(stdout, "\n"), "\n")
+			half := len(lines) / 2
+			if half != 1+test.count || lines[0] != test.want || !slices.Equal(lines[:half], lines[half:]) {
+				t.Errorf("the app saw %q, stderr %q, want %q and %d sockets, twice the same", lines, stderr, test.want, test.count)
+			}
+			for i, line := range lines[1:half] {
+				if !strings.HasPrefix(line, strconv.Itoa(3+i)+" socket:") {
+					t.Errorf("open files %q, want sockets from 3 on", lines[1:half])
+				}
+			}
+			p.checkClean()
+		})
+	}
+}
+
+func TestForbiddenFilesAreNoSockets(t *testing.T) {
+	for _, test := range []struct {
+		open func() (*os.File, error)
+		want string
+	}{
+		{func() (*os.File, error) { return os.Open("/") }, "directory"},
+		{func() (*os.File, error) { return os.OpenFile("/etc/passwd", unix.O_PATH, 0) }, "without access"},
+		{func() (*os.File, error) { return os.Open("/dev/null") }, "neither a socket"},
+	} {
+		p := newPod(t, []string{"true"})
+		p.apps["a"].Sockets = []string{contract.Every}
+		p.unit(nil).Sockets = []contract.Socket{{FD: 4, Name: "x"}}
+		f, err := test.open()
+		p.must(err)
+		code, _, stderr := p.run(func(c *exec.Cmd) { c.ExtraFiles = append(c.ExtraFiles, f) })
+		f.Close()
+		if code != contract.ExitFailure || !strings.Contains(stderr, test.want) {
+			t.Errorf("exit code %d, stderr %q, want %q", code, stderr, test.want)
+		}
+		p.checkClean()
+	}
+}
+
+// credentials makes a folder as systemd does.
+func (p *testPod) credentials(names ...string) {
+	dir := filepath.Join(p.pods, "credentials")
+	p.must(os.Mkdir(dir, 0o700))
+	for _, name := range names {
+		p.must(os.WriteFile(filepath.Join(dir, name), []byte("secret of "+name), 0o400))
+	}
+	if p.host.Unit == nil {
+		p.unit(nil)
+	}
+	p.host.Unit.Credentials = dir
+}
+
+func TestCredentialsAreTheUsersAlone(t *testing.T) {
+	p := newPod(t, script(
+		`cd "$CREDENTIALS_DIRECTORY" && pwd`, `ls -lna | tail -n +2`, `cat one two; echo`,
+		`echo x >one; echo x >three; cat /proc/self/mountinfo | busybox grep credentials`), script(`ls -a "$CREDENTIALS_DIRECTORY"; ls /run/host`))
+	p.credentials("one", "two")
+	p.apps["a"].Credentials = []string{contract.Every}
+	p.specs["a"].Process.User = specs.User{UID: 1000, GID: 1001}
+	p.specs["a"].Process.Capabilities.Permitted, p.specs["a"].Process.Capabilities.Effective = nil, nil
+	_, stdout, stderr := p.run()
+	for _, want := range []string{
+		contract.CredentialsPath + "\n", "secret of onesecret of two\n", "dr-x------", "-r--------    1 1000     1001", "ramfs", " ro,nosuid,nodev,noexec",
+	} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("the app says %q, want %q in it", stdout, want)
+		}
+	}
+	if strings.Count(stderr, "Read-only file system")+strings.Count(stderr, "Permission denied") != 2 {
+		t.Errorf("stderr %q, want that nothing can be written", stderr)
+	}
+	p.checkClean()
+}
+
+func TestCredentialsByName(t *testing.T) {
+	p := newPod(t, script(`cd $CREDENTIALS_DIRECTORY && ls`), script(`echo "other: $CREDENTIALS_DIRECTORY"; ls /run/host 2>&1`))
+	p.credentials("one", "two")
+	p.apps["a"].Credentials = []string{"two"}
+	_, stdout, _ := p.run()
+	if !strings.Contains(stdout, "two\n") || strings.Contains(stdout, "one\n") || !strings.Contains(stdout, "other: \n") {
+		t.Errorf("the apps say %q", stdout)
+	}
+	p.checkClean()
+
+	p = newPod(t, []string{"true"})
+	p.credentials("one")
+	p.apps["a"].Credentials = []string{"missing"}
+	code, _, stderr := p.run()
+	if code != contract.ExitFailure || !strings.Contains(stderr, `there is no credential "missing"`) {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	p.checkClean()
+}
+
+func TestHostileCredentials(t *testing.T) {
+	for _, test := range []struct {
+		name, want string
+		make       func(dir string) error
+	}{
+		{"link", "too many levels", func(dir string) error { return os.Symlink("/etc/shadow", filepath.Join(dir, "x")) }},
+		{"fifo", "not a regular file", func(dir string) error { return unix.Mkfifo(filepath.Join(dir, "x"), 0o600) }},
+		{"large", "larger than", func(dir string) error { return os.WriteFile(filepath.Join(dir, "x"), make([]byte, 2<<20+1), 0o600) }},
+		{"gone", "no such file", os.RemoveAll},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPod(t, []string{"true"})
+			p.credentials()
+			p.apps["a"].Credentials = []string{contract.Every}
+			p.must(test.make(p.host.Unit.Credentials))
+			code, _, stderr := p.run()
+			if code != contract.ExitFailure || !strings.Contains(stderr, test.want) {
+				t.Errorf("exit code %d, stderr %q, want %q", code, stderr, test.want)
+			}
+			p.checkClean()
+		})
+	}
+}
