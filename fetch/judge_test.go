@@ -82,6 +82,22 @@ func TestBareIDIsPointedOut(t *testing.T) {
 	}
 }
 
+// What is there for another platform is not what was asked for.
+func TestPresentImageOfAnotherPlatform(t *testing.T) {
+	b := newBench(t)
+	b.rule("r.example", trust.Accept)
+	const ref = "r.example/tests/good:latest"
+	b.accepted(ref, PullNew)
+	started := b.started()
+	b.o.Platform = image.Platform{OS: "plan9", Architecture: "mips"}
+	if _, err := b.Image(context.Background(), ref, PullNever); !errors.Is(err, image.ErrPlatform) || b.started() != started {
+		t.Errorf("without asking anybody: %v, want ErrPlatform", err)
+	}
+	if _, err := b.Image(context.Background(), ref, PullNew); !errors.Is(err, image.ErrPlatform) || b.started() == started {
+		t.Errorf("after asking: %v, want ErrPlatform of what there is", err)
+	}
+}
+
 // What is given beside a digest is said to be ignored.
 func TestTagBesideADigestIsIgnoredAloud(t *testing.T) {
 	first, b := newBench(t), newBench(t)

@@ -24,6 +24,12 @@ func (f *Fetcher) present(ctx context.Context, ref image.Ref, pull Pull) (*image
 	if rec == nil || err != nil {
 		return nil, err
 	}
+	if !f.o.Platform.Runs(rec.Platform) && rec.Platform.OS != "" {
+		if pull == PullNever {
+			return nil, fmt.Errorf("%w in the store is for %v, not for %v", image.ErrPlatform, rec.Platform, f.o.Platform)
+		}
+		return nil, nil
+	}
 	if pull != PullNever && ref.IsLocal() && rec.Source != stamp(ref) {
 		return nil, nil
 	}
@@ -54,7 +60,7 @@ func (f *Fetcher) find(ref image.Ref) (*image.Record, error) {
 	}
 	records, err := f.o.Store.List()
 	for i, r := range records {
-		if r.Manifest == ref.Digest || r.Index == ref.Digest {
+		if r.Manifest == ref.Digest || r.Index == ref.Digest && f.o.Platform.Runs(r.Platform) {
 			rec := records[i]
 			rec.Reference = ref.String()
 			rec.Source, rec.Verdict = "", trust.Verdict{} // they are about the other name

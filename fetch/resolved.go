@@ -105,7 +105,7 @@ func (r *resolved) checkConfig(p image.Platform) error {
 		return coded(wire.CodeDigest, "the config has %d diff IDs for the %d layers of the manifest", got, want)
 	}
 	if !p.Runs(r.config.Platform) {
-		return fmt.Errorf("%w: it is for %v, this machine runs %v", image.ErrPlatform, r.config.Platform, p)
+		return fmt.Errorf("%w: it is for %v, wanted is one for %v", image.ErrPlatform, r.config.Platform, p)
 	}
 	return nil
 }

@@ -33,6 +33,25 @@ func (p Platform) String() string {
 	return escape.Text(s)
 }
 
+// ParsePlatform parses OS/ARCHITECTURE[/VARIANT], with the names of Go and those
+// of uname(1): linux/arm64, linux/x86_64, linux/arm/v7.
+func ParsePlatform(s string) (Platform, error) {
+	const limit = 32 // bytes of a part
+	parts := strings.Split(s, "/")
+	for _, part := range parts {
+		if part == "" || len(part) > limit || strings.Trim(strings.ToLower(part), "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" {
+			return Platform{}, fmt.Errorf("%.100q is not OS/ARCHITECTURE[/VARIANT], such as linux/arm64", s)
+		}
+	}
+	switch len(parts) {
+	case 2:
+		return normalize(parts[0], parts[1], ""), nil
+	case 3:
+		return normalize(parts[0], parts[1], parts[2]), nil
+	}
+	return Platform{}, fmt.Errorf("%.100q is not OS/ARCHITECTURE[/VARIANT], such as linux/arm64", s)
+}
+
 // Variants of amd64, best first.
 var amd64Variants = [...]string{"v4", "v3", "v2"}
 

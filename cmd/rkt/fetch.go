@@ -47,6 +47,7 @@ An image from a registry needs a rule of "rkt trust".`,
 		RunE: func(c *cobra.Command, args []string) error { return fetchImages(c.Context(), env, o, args) },
 	}
 	o.flags(c.Flags())
+	c.Flags().Var(&env.platform, "platform", platformUsage)
 	return c
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"rkt/fetch"
 	"rkt/fetch/registries"
+	"rkt/image"
 	"rkt/internal/escape"
 )
 
@@ -43,6 +44,7 @@ func (e *environment) fetcher(ctx context.Context, p progress) (*fetch.Fetcher, 
 		TrustDirs:  dirs,
 		Registries: config,
 		Stdin:      e.stdin,
+		Platform:   e.platform.Platform,
 		Insecure:   e.insecure.image,
 		Progress:   p.show,
 	}
@@ -54,6 +56,28 @@ func (e *environment) fetcher(ctx context.Context, p progress) (*fetch.Fetcher, 
 	}
 	return fetch.New(o), nil
 }
+
+// platformOption is the value of --platform; zero = this machine's.
+type platformOption struct{ image.Platform }
+
+// String implements pflag.Value.
+func (o *platformOption) String() string {
+	if o.OS == "" {
+		return ""
+	}
+	return o.Platform.String()
+}
+
+// Type implements pflag.Value.
+func (o *platformOption) Type() string { return "platform" }
+
+// Set implements pflag.Value.
+func (o *platformOption) Set(s string) (err error) {
+	o.Platform, err = image.ParsePlatform(s)
+	return err
+}
+
+const platformUsage = "OS/ARCHITECTURE[/VARIANT] of the image (default this machine's)"
 
 // trustDirs are the folders of trust rules, the one to write to last.
 func (e *environment) trustDirs() ([]string, error) {

@@ -23,6 +23,7 @@ type podOptions struct {
 	volumes               []string
 	environment, envFiles []string
 	pull, stage1          string
+	platform              platformOption
 	settings              podSettings
 }
 
@@ -38,6 +39,7 @@ func (o *podOptions) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&o.environment, "environment", "e", nil, "NAME=VALUE for all apps, or NAME for the caller's value")
 	fs.StringArrayVar(&o.envFiles, "env-file", nil, "file with lines NAME=VALUE")
 	fs.StringVar(&o.pull, "pull-policy", string(fetch.PullNew), "when to ask the registry: new, update or never")
+	fs.Var(&o.platform, "platform", platformUsage)
 	fs.StringVar(&o.stage1, "stage1-name", stage0.DefaultStage1, "what runs the pod: native, or fly for host agents (no isolation)")
 	o.settings.flags(fs)
 }
@@ -47,6 +49,7 @@ func (o *podOptions) spec(env *environment) (plan.Spec, error) {
 	s := plan.Spec{
 		Name: o.name, Hostname: o.hostname, Net: contract.NetMode(o.net), Remove: o.remove, Interactive: o.interactive,
 	}
+	env.platform = o.platform
 	switch s.Net {
 	case "", contract.NetNone, contract.NetHost:
 	default:
