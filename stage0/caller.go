@@ -44,3 +44,10 @@ func journalBehind(fd int) string {
 	}
 	return filepath.Join(dir, "socket")
 }
+
+// Name is the name of the pod, "" if it has none.
+func (p *Prepared) Name() string { return p.sandbox.Name }
+
+// IsMachine says whether the first app of the pod is the first process of a
+// process tree of its own, as others expect of a machine.
+func (p *Prepared) IsMachine() bool { return p.apps[0].app.PID == contract.PIDOwn }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"rkt/stage0"
 )
 
 // prepareOptions are the flags of "rkt prepare" that stand before the first image.
@@ -46,7 +48,7 @@ func prepare(ctx context.Context, env *environment, o *prepareOptions, apps []*a
 	if err != nil {
 		return err
 	}
-	prepared, err := prepareApps(ctx, env, host, &o.podOptions, apps, true)
+	prepared, err := prepareApps(ctx, env, host, &o.podOptions, apps, stage0.PrepareOptions{Durable: true})
 	if err != nil {
 		return err
 	}

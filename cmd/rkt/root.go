@@ -25,6 +25,7 @@ func verbs() []verb {
 		{"enter", newEnterCommand},
 		{"list", newListCommand},
 		{"status", newStatusCommand},
+		{"logs", newLogsCommand},
 		{"stop", newStopCommand},
 		{"rm", newRmCommand},
 		{"gc", newGCCommand},
@@ -38,6 +39,7 @@ func verbs() []verb {
 		{"doctor", newDoctorCommand},
 		{"version", newVersionCommand},
 		{"completion", newCompletionCommand},
+		{"announce", newAnnounceCommand},
 	}
 }
 

@@ -22,11 +22,15 @@ import (
 // runOptions are the flags of "rkt run" that stand before the first image.
 type runOptions struct {
 	podOptions
+	unitOptions
 	explain bool
+	detach  bool
 }
 
 func (o *runOptions) flags(fs *pflag.FlagSet) {
 	o.podOptions.flags(fs)
+	o.unitOptions.flags(fs)
+	fs.BoolVarP(&o.detach, "detach", "d", false, "print the UUID once the pod is ready, and leave it to itself")
 	fs.BoolVar(&o.explain, "explain", false, "print the system calls that would start the apps, and run nothing")
 }
 
@@ -42,9 +46,14 @@ Flags before the first image are the pod's, flags after an image are that app's.
 
 A pod has user ids, a network, processes and a root of its own, a few
 capabilities and system calls, and no way to gain more. Each option that changes
-that is recorded and shown by "rkt status".`,
+that is recorded and shown by "rkt status".
+
+From a shell, the pod gets a scope of its own from systemd; in a unit it stays in
+that. With --detach it becomes a service rkt-UUID.service, or where systemd is not
+the init, a session of its own; "rkt logs" shows what its apps write.`,
 		Example: `  rkt run docker://docker.io/library/busybox -- echo hello
   rkt run --name=web --net=host oci:./nginx --user=www-data --memory=256M
+  rkt run --detach --name=db --property=MemoryMax=1G docker://docker.io/library/redis
   rkt run --volume=data,kind=empty A --mount=volume=data,target=/out --- B --mount=volume=data,target=/in`,
 	}, o.flags, func(ctx context.Context, apps []*appOptions) error { return run(ctx, env, &o, apps) })
 }
@@ -102,25 +111,39 @@ func run(ctx context.Context, env *environment, o *runOptions, apps []*appOption
 	if o.interactive && !terminal {
 		return withHint(errors.New("--interactive needs a terminal on stdin"), "run without --interactive")
 	}
+	if o.interactive && o.detach {
+		return errors.New("--interactive and --detach exclude each other")
+	}
 	host, err := env.fullEnv()
 	if err != nil {
 		return err
 	}
-	prepared, err := prepareApps(ctx, env, host, &o.podOptions, apps, false)
+	unit, err := o.find(ctx, env, o.detach)
+	if err != nil {
+		return err
+	}
+	defer unit.close()
+	prepared, err := prepareApps(ctx, env, host, &o.podOptions, apps, stage0.PrepareOptions{
+		Durable: o.detach, Delegated: unit.manager != nil, LogFiles: o.detach && unit.manager == nil,
+	})
 	if err != nil {
 		return err
 	}
 	if o.explain {
 		return errors.Join(stage0.Explain(ctx, prepared, env.stdout), prepared.Discard())
 	}
-	if err := stage0.Run(ctx, host, prepared, stage0.RunOptions{Terminal: terminal}); err != nil {
-		return errors.Join(err, prepared.Discard())
+	if o.detach {
+		return detach(ctx, env, prepared, unit)
+	}
+	if err := stage0.Run(ctx, host, prepared, unit.runOptions(prepared, terminal)); err != nil {
+		return discarded(prepared, err)
 	}
 	return nil
 }
 
-// prepareApps fetches the images and prepares the pod.
-func prepareApps(ctx context.Context, env *environment, host *stage0.Env, o *podOptions, apps []*appOptions, durable bool) (*stage0.Prepared, error) {
+// prepareApps fetches the images and prepares the pod. how says what is special
+// about it.
+func prepareApps(ctx context.Context, env *environment, host *stage0.Env, o *podOptions, apps []*appOptions, how stage0.PrepareOptions) (*stage0.Prepared, error) {
 	spec, err := o.spec(env)
 	if err != nil {
 		return nil, err
@@ -135,12 +158,10 @@ func prepareApps(ctx context.Context, env *environment, host *stage0.Env, o *pod
 	if err := fetchApps(ctx, env, o.pull, apps, spec.Apps); err != nil {
 		return nil, err
 	}
-	return stage0.Prepare(ctx, host, spec, stage0.PrepareOptions{
-		Stage1:  o.stage1,
-		Durable: durable,
-		Created: func(id pod.UUID) error { return saveUUID(o.uuidFile, id) },
-		Note:    func(text string) { fmt.Fprintf(env.stderr, "rkt: %s\n", escape.Text(text)) },
-	})
+	how.Stage1 = o.stage1
+	how.Created = func(id pod.UUID) error { return saveUUID(o.uuidFile, id) }
+	how.Note = func(text string) { fmt.Fprintf(env.stderr, "rkt: %s\n", escape.Text(text)) }
+	return stage0.Prepare(ctx, host, spec, how)
 }
 
 // fetchApps finds the image of each app, in the store or by fetching it.

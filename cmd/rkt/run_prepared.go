@@ -10,7 +10,8 @@ import (
 )
 
 func newRunPreparedCommand(env *environment) *cobra.Command {
-	return &cobra.Command{
+	var o unitOptions
+	c := &cobra.Command{
 		Use:               "run-prepared POD",
 		Short:             "Run a pod that was prepared",
 		SuggestFor:        []string{"start"},
@@ -18,11 +19,13 @@ func newRunPreparedCommand(env *environment) *cobra.Command {
 		Annotations:       map[string]string{becomesStage1: "yes"},
 		Args:              exactArgs(1, "the UUID or the name of a prepared pod"),
 		ValidArgsFunction: env.completeOnePod,
-		RunE:              func(c *cobra.Command, args []string) error { return runPrepared(c.Context(), env, args[0]) },
+		RunE:              func(c *cobra.Command, args []string) error { return runPrepared(c.Context(), env, &o, args[0]) },
 	}
+	o.flags(c.Flags())
+	return c
 }
 
-func runPrepared(ctx context.Context, env *environment, word string) error {
+func runPrepared(ctx context.Context, env *environment, o *unitOptions, word string) error {
 	if err := requireRoot("run-prepared"); err != nil {
 		return err
 	}
@@ -30,6 +33,11 @@ func runPrepared(ctx context.Context, env *environment, word string) error {
 	if err != nil {
 		return err
 	}
+	unit, err := o.find(ctx, env, false)
+	if err != nil {
+		return err
+	}
+	defer unit.close()
 	p, err := env.findPod(word)
 	if err != nil {
 		return err
@@ -43,5 +51,5 @@ func runPrepared(ctx context.Context, env *environment, word string) error {
 	if prepared.Interactive() && !terminal {
 		return withHint(errors.New("the pod was prepared with --interactive, which needs a terminal on stdin"), "run it from a terminal")
 	}
-	return stage0.Run(ctx, host, prepared, stage0.RunOptions{Terminal: terminal})
+	return stage0.Run(ctx, host, prepared, unit.runOptions(prepared, terminal))
 }
