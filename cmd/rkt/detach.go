@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ import (
 
 // lastWords is how many lines of the log are shown of a pod that did not start.
 const lastWords = 10
+
+// maxLastWords bounds the same of a supervisor's own log, in bytes.
+const maxLastWords = 1024
 
 // startLimit bounds the start of a service. The first start after a boot reads
 // all layers, which can be large.
@@ -187,7 +191,9 @@ func showLastWords(ctx context.Context, env *environment, p *pod.Pod, id pod.UUI
 	}
 	if p != nil {
 		if own, err := p.Read(contract.LogFile); err == nil && len(own) > 0 {
-			_ = show(logs.Entry{Message: own[max(0, len(own)-1024):]})
+			for line := range bytes.Lines(own[max(0, len(own)-maxLastWords):]) {
+				_ = show(logs.Entry{Message: bytes.TrimSuffix(line, []byte{'\n'})})
+			}
 			return
 		}
 	}
