@@ -9,6 +9,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -66,6 +67,9 @@ type App struct {
 type Host struct {
 	Mode Mode
 	root string
+	// managed says that the cgroups are systemd's: others may only make some where
+	// it has delegated that to them.
+	managed bool
 	// own are the cgroups of this process by v1 controller; "" is the unified one.
 	own map[string]string
 }
@@ -84,6 +88,7 @@ func Detect() (*Host, error) {
 		h.Mode = None
 		return h, nil
 	}
+	h.managed = unix.Access(booted, unix.F_OK) == nil
 	b, err := readFile("/proc/self/cgroup")
 	if err != nil {
 		return nil, fmt.Errorf("find own cgroup: %w", err)
@@ -113,10 +118,11 @@ func (h *Host) Has(c Controller) bool {
 	switch h.Mode {
 	case V1, Hybrid:
 		_, ok := h.own[string(c)]
-		return ok
+		at, err := h.lookAround()
+		return ok && err == nil && !at.forbidden
 	case V2:
-		dir, err := h.ownDir("", h.root)
-		return err == nil && h.canDelegate(dir, []Controller{c}) == nil
+		at, err := h.lookAround()
+		return err == nil && !at.forbidden && h.canDelegate(at.base, []Controller{c}) == nil
 	case None:
 	}
 	return false
@@ -167,6 +173,10 @@ func needed(apps []App) []Controller {
 // needed. Each costs a migration when the app starts, so no more than these; but
 // one is needed to find the processes of a pod again, where v2 does not do that.
 func (h *Host) makeLegacy(made *folders, uuid string, apps []App, need []Controller) (cg contract.Cgroup, err error) {
+	at, err := h.lookAround()
+	if err != nil || at.forbidden {
+		return cg, errors.Join(err, at.refuse(need))
+	}
 	if h.Mode == V1 && !slices.Contains(need, Pids) {
 		if _, ok := h.own[string(Pids)]; ok {
 			need = append(need, Pids)

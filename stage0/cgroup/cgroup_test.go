@@ -77,7 +77,7 @@ func TestMakeSetsLimitsInLegacyHierarchies(t *testing.T) {
 	if err := Remove(cg); err != nil {
 		t.Errorf("Remove() = %v", err)
 	}
-	for _, dir := range Folders(cg) {
+	for _, dir := range named(cg) {
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s is still there: %v", dir, err)
 		}
@@ -98,7 +98,7 @@ func TestPopulatedSeesProcessesBelowTheApp(t *testing.T) {
 		t.Errorf("Populated() of an empty pod = %v, %v", on, err)
 	}
 
-	nested := filepath.Join(Folders(cg)[0], "app.a", "made-by-the-app")
+	nested := filepath.Join(named(cg)[0], "app.a", "made-by-the-app")
 	if err := os.Mkdir(nested, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -151,8 +151,8 @@ func TestLimitWithoutControllerIsRefusedByName(t *testing.T) {
 			if !errors.As(err, &missing) || missing.Controller != Memory || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Make() = %v, want a MissingError for memory with %q", err, tt.want)
 			}
-			if len(Folders(cg)) != 0 {
-				t.Errorf("Make() left %v", Folders(cg))
+			if len(named(cg)) != 0 {
+				t.Errorf("Make() left %v", named(cg))
 			}
 		})
 	}
@@ -185,7 +185,7 @@ func TestMakeTwiceIsRefusedAndKeepsTheFirst(t *testing.T) {
 	if _, err := h.Make(testUUID(t), []App{{Name: "a"}}); !errors.Is(err, os.ErrExist) {
 		t.Errorf("second Make() = %v, want ErrExist", err)
 	}
-	for _, dir := range Folders(cg) {
+	for _, dir := range named(cg) {
 		if _, err := os.Stat(dir); err != nil {
 			t.Errorf("the first pod's cgroup is gone: %v", err)
 		}
@@ -256,8 +256,8 @@ func TestFindLooksIntoUnits(t *testing.T) {
 	defer Remove(cg)
 
 	got, err := Find(testUUID(t))
-	if err != nil || !slices.Equal(Folders(got), Folders(cg)) {
-		t.Errorf("Find() = %v, %v, want %v", Folders(got), err, Folders(cg))
+	if err != nil || !slices.Equal(named(got), named(cg)) {
+		t.Errorf("Find() = %v, %v, want %v", named(got), err, named(cg))
 	}
 	for name, want := range map[string]bool{
 		"rkt-5ae4c0ff-33de-4b6e-8a7d-3a52c1f60b91": true, "rkt-redis.service": false, "rkt-": false, "5ae4c0ff-33de-4b6e-8a7d-3a52c1f60b91": false,

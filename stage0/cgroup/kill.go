@@ -45,7 +45,11 @@ func Kill(ctx context.Context, cg contract.Cgroup) error {
 // killOnce sends SIGKILL to all that are in the cgroups and returns pidfds of
 // those that were found one by one.
 func killOnce(cg contract.Cgroup) (left []int, err error) {
-	for _, dir := range Folders(cg) {
+	own, err := Folders(cg)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range own {
 		err := walk(dir, 0, func(dir string) error {
 			// In this order: no new processes, kill, let the frozen ones die.
 			// What a hierarchy does not have fails, and need not be there.
@@ -88,7 +92,8 @@ func killOnce(cg contract.Cgroup) (left []int, err error) {
 
 // thaw lets frozen processes run, which on v1 is what they need to die.
 func thaw(cg contract.Cgroup) {
-	for _, dir := range Folders(cg) {
+	own, _ := Folders(cg)
+	for _, dir := range own {
 		_ = walk(dir, 0, func(dir string) error {
 			_ = writeFile(filepath.Join(dir, "freezer.state"), "THAWED")
 			_ = writeFile(filepath.Join(dir, "cgroup.freeze"), "0")
@@ -142,6 +147,12 @@ func Find(uuid string) (contract.Cgroup, error) {
 		}
 		if isPod(e.Name()) {
 			return filepath.SkipDir // another pod's
+		}
+		if strings.HasPrefix(e.Name(), appPrefix) {
+			if mark, err := markOf(path); err == nil && mark == uuid {
+				cg.V1[path] = path
+			}
+			return filepath.SkipDir
 		}
 		return nil
 	})

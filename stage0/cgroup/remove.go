@@ -18,8 +18,51 @@ import (
 // maxDepth bounds the walk through what apps made below their cgroups.
 const maxDepth = 64
 
-// Folders are the pod's folders, each once.
-func Folders(cg contract.Cgroup) []string {
+// Folders are the folders that belong to the pod alone, each once: its own, or
+// in a unit that was delegated to it those of its apps that exist.
+func Folders(cg contract.Cgroup) ([]string, error) {
+	all := named(cg)
+	if cg.Mark == "" {
+		return all, nil
+	}
+	var own []string
+	for _, dir := range all {
+		entries, err := os.ReadDir(dir)
+		if err != nil && ignoreGone(err) != nil {
+			return nil, fmt.Errorf("look for cgroups of the pod: %w", err)
+		}
+		for _, e := range entries {
+			sub := filepath.Join(dir, e.Name())
+			if !e.IsDir() || !strings.HasPrefix(e.Name(), appPrefix) {
+				continue
+			}
+			mark, err := markOf(sub)
+			if err != nil {
+				return nil, err
+			}
+			if mark == cg.Mark {
+				own = append(own, sub)
+			}
+		}
+	}
+	return own, nil
+}
+
+// markOf is the mark of a cgroup, "" if it has none or is gone.
+func markOf(dir string) (string, error) {
+	var b [64]byte
+	n, err := unix.Getxattr(dir, contract.MarkAttr, b[:])
+	switch err {
+	case nil:
+		return string(b[:n]), nil
+	case unix.ENODATA, unix.ENOENT, unix.ENODEV, unix.ERANGE, unix.EOPNOTSUPP:
+		return "", nil
+	}
+	return "", &os.PathError{Op: "read mark of cgroup", Path: dir, Err: err}
+}
+
+// named are the folders that the contract names, each once.
+func named(cg contract.Cgroup) []string {
 	var dirs []string
 	for _, dir := range cg.V1 {
 		dirs = append(dirs, filepath.Clean(dir))
@@ -41,8 +84,12 @@ func Populated(cg contract.Cgroup) (bool, error) {
 // Processes lists the processes in all cgroups of the pod, sorted. A process of
 // another pid namespace than the caller's is listed as 0.
 func Processes(cg contract.Cgroup) ([]int, error) {
+	own, err := Folders(cg)
+	if err != nil {
+		return nil, err
+	}
 	var all []int
-	for _, dir := range Folders(cg) {
+	for _, dir := range own {
 		err := walk(dir, 0, func(dir string) error {
 			pids, err := processes(dir)
 			all = append(all, pids...)
@@ -59,8 +106,9 @@ func Processes(cg contract.Cgroup) ([]int, error) {
 // Remove removes the pod's folders and all below them. Nil means that they are
 // not there now. A folder with a process in it is an error that names it.
 func Remove(cg contract.Cgroup) error {
-	var errs []error
-	for _, dir := range Folders(cg) {
+	own, err := Folders(cg)
+	errs := []error{err}
+	for _, dir := range own {
 		errs = append(errs, walk(dir, 0, func(dir string) error {
 			if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
 				return fmt.Errorf("remove cgroup %s: %w", dir, err)

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +19,8 @@ import (
 type MissingError struct {
 	Controller Controller
 	Why        string
+	// Unit is the unit of systemd that is not delegated, "" if that is not why.
+	Unit string
 }
 
 func (e *MissingError) Error() string {
@@ -26,22 +29,30 @@ func (e *MissingError) Error() string {
 
 // Hint says what to do about it.
 func (e *MissingError) Hint() string {
-	return fmt.Sprintf("run without %s, or from a systemd unit with Delegate=yes", map[Controller]string{
-		Memory: "--memory", CPU: "--cpu and --cpu-shares", Pids: "--pids",
-	}[e.Controller])
+	options := map[Controller]string{Memory: "--memory", CPU: "--cpu and --cpu-shares", Pids: "--pids"}[e.Controller]
+	if e.Unit != "" {
+		return fmt.Sprintf("add the line Delegate=yes to the unit %s, or run without %s", e.Unit, options)
+	}
+	return fmt.Sprintf("run without %s, or from a systemd unit with Delegate=yes", options)
 }
 
 // makeUnified makes the folders in the v2 hierarchy, after it has passed the
 // controllers that are needed down to the apps.
 func (h *Host) makeUnified(made *folders, uuid string, apps []App, need []Controller) (cg contract.Cgroup, err error) {
-	own, err := h.ownDir("", h.root)
-	if err != nil {
+	at, err := h.lookAround()
+	if err != nil || at.forbidden {
+		return cg, errors.Join(err, at.refuse(need))
+	}
+	if err := h.delegate(at, need); err != nil {
 		return cg, err
 	}
-	if err := h.delegate(own, need); err != nil {
-		return cg, err
+	if at.whole {
+		cg, err = h.makeInUnit(made, uuid, at.base, apps)
+		if !errors.Is(err, errTaken) {
+			return cg, err
+		}
 	}
-	cg.V2 = filepath.Join(own, podPrefix+uuid)
+	cg.V2 = filepath.Join(at.base, podPrefix+uuid)
 	if err := made.pod(cg.V2, apps, mainLeaf); err != nil {
 		return cg, err
 	}
@@ -105,10 +116,12 @@ func (h *Host) canDelegate(dir string, need []Controller) error {
 	return nil
 }
 
-// delegate passes controllers of the v2 cgroup dir on to its children. A cgroup
-// other than the root that does so must be empty of processes: this one, if it
-// is the only one, moves down into a leaf.
-func (h *Host) delegate(dir string, need []Controller) error {
+// delegate passes controllers of the v2 cgroup at.base on to its children. A
+// cgroup other than the root that does so must be empty of processes: this one,
+// if it is the only one, moves down into a leaf. In a unit that is the pod's it
+// does so in any case.
+func (h *Host) delegate(at place, need []Controller) error {
+	dir := at.base
 	if err := h.canDelegate(dir, need); err != nil {
 		return err
 	}
@@ -117,10 +130,11 @@ func (h *Host) delegate(dir string, need []Controller) error {
 		return err
 	}
 	missing := slices.DeleteFunc(slices.Clone(need), func(c Controller) bool { return slices.Contains(on, string(c)) })
-	if len(missing) == 0 {
+	moves := at.whole && at.own == dir
+	if len(missing) == 0 && !moves {
 		return nil
 	}
-	if dir != h.root {
+	if dir != h.root && at.own == dir {
 		leaf := filepath.Join(dir, supervisor)
 		if err := unix.Mkdir(leaf, 0o755); err != nil && err != unix.EEXIST {
 			return &os.PathError{Op: "make cgroup", Path: leaf, Err: err}
@@ -147,10 +161,11 @@ func enable(dir string, need []Controller) error {
 	return writeFile(filepath.Join(dir, "cgroup.subtree_control"), b.String())
 }
 
-// alone says whether this process is the only one in the cgroup dir.
+// alone says whether no other process than this one is in the cgroup dir.
 func alone(dir string) bool {
 	b, err := readFile(filepath.Join(dir, "cgroup.procs"))
-	return err == nil && strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
+	only := strings.TrimSpace(string(b))
+	return err == nil && (only == "" || only == strconv.Itoa(os.Getpid()))
 }
 
 // words are the space-separated words of a file.

@@ -107,6 +107,28 @@ func (c cgroups) oomKills(app string) uint64 {
 	return 0
 }
 
+// own are the folders that belong to the pod alone: its own, or in a unit that was
+// delegated to it those of its apps.
+func (c cgroups) own() ([]string, error) {
+	if c.Mark != "" {
+		return c.apps()
+	}
+	return c.folders(), nil
+}
+
+// marked says whether the folder of an app is this pod's.
+func (c cgroups) marked(dir string) (bool, error) {
+	b := make([]byte, len(c.Mark)+1)
+	n, err := unix.Getxattr(dir, contract.MarkAttr, b)
+	switch err {
+	case nil:
+		return string(b[:n]) == c.Mark, nil
+	case unix.ENODATA, unix.ENOENT, unix.ENODEV, unix.ERANGE:
+		return false, nil // another pod's, or gone
+	}
+	return false, fmt.Errorf("read mark of cgroup %s: %w", dir, err)
+}
+
 // apps are the cgroups of all apps that exist, in all hierarchies.
 func (c cgroups) apps() ([]string, error) {
 	var dirs []string
@@ -116,8 +138,18 @@ func (c cgroups) apps() ([]string, error) {
 			return nil, err
 		}
 		for _, name := range sub {
-			if strings.HasPrefix(name, appPrefix) {
-				dirs = append(dirs, filepath.Join(dir, name))
+			if !strings.HasPrefix(name, appPrefix) {
+				continue
+			}
+			sub := filepath.Join(dir, name)
+			own := c.Mark == ""
+			if !own {
+				if own, err = c.marked(sub); err != nil {
+					return nil, err
+				}
+			}
+			if own {
+				dirs = append(dirs, sub)
 			}
 		}
 	}
@@ -275,8 +307,9 @@ func listProcesses(dirs []string) ([]int, error) {
 // remove removes the pod's folders in all hierarchies. Nil means that they are
 // not there now. A folder with a process in it is an error.
 func (c cgroups) remove() error {
-	var errs []error
-	for _, dir := range c.folders() {
+	own, err := c.own()
+	errs := []error{err}
+	for _, dir := range own {
 		err := walkCgroups(dir, 0, func(dir string) error {
 			if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
 				return fmt.Errorf("remove cgroup %s: %w", dir, err)
