@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"rkt/stage0/pod"
+	"rkt/stage0/systemd"
 	"rkt/stage1/contract"
 )
 
@@ -21,7 +22,9 @@ type Status struct {
 	Started time.Time `json:"started,omitzero"`
 	Ended   time.Time `json:"ended,omitzero"`
 	// PID is the supervisor of a running pod.
-	PID  int         `json:"pid,omitempty"`
+	PID int `json:"pid,omitempty"`
+	// Unit is the unit of systemd that what is alive of the pod is in.
+	Unit string      `json:"unit,omitempty"`
 	Apps []AppStatus `json:"apps"`
 
 	Stage1  string `json:"stage1,omitempty"`
@@ -122,6 +125,11 @@ func (s *Status) describe(p *pod.Pod, c *contract.Pod) {
 func (s *Status) times(p *pod.Pod, c *contract.Pod) {
 	t := p.Times(c)
 	s.Created, s.Started = t.Created.UTC(), t.Started.UTC()
+	if s.State == pod.Running || s.State == pod.Orphaned {
+		if h, err := p.Host(); err == nil {
+			s.Unit = unitOf(h.Cgroup)
+		}
+	}
 	if s.State != pod.Running {
 		return
 	}
@@ -130,6 +138,19 @@ func (s *Status) times(p *pod.Pod, c *contract.Pod) {
 	}
 	_, err := p.Ready()
 	s.Ready = err == nil
+}
+
+// unitOf is the unit of systemd that cgroups are below, "" if there is none.
+func unitOf(cg contract.Cgroup) string {
+	if cg.V2 != "" {
+		return systemd.UnitOf(cg.V2)
+	}
+	for _, dir := range cg.V1 {
+		if unit := systemd.UnitOf(dir); unit != "" {
+			return unit
+		}
+	}
+	return ""
 }
 
 // appNames returns the apps of a pod: those of its contract, else those that

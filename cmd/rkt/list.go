@@ -53,6 +53,9 @@ func list(env *environment, o listOptions) error {
 		env.log.WithField("path", path).WithError(err).Debug("skip foreign entry among the pods")
 	})
 	header := []string{"UUID", "NAME", "APP", "IMAGE", "STATE", "EXIT", "CREATED", "STARTED"}
+	if o.full {
+		header = append(header, "UNIT")
+	}
 	var cells [][]string
 	now := time.Now()
 	for _, s := range statuses {
@@ -107,8 +110,12 @@ func listCells(s *stage0.Status, full bool, now time.Time) [][]string {
 		id, created, started = s.UUID.String(), exactTime(s.Created), exactTime(s.Started)
 	}
 	name := orDash(s.Name)
+	last := []string{created, started}
+	if full {
+		last = append(last, orDash(s.Unit))
+	}
 	if len(s.Apps) == 0 {
-		return [][]string{{id, name, "-", "-", string(s.State), "-", created, started}}
+		return [][]string{append([]string{id, name, "-", "-", string(s.State), "-"}, last...)}
 	}
 	var lines [][]string
 	for _, a := range s.Apps {
@@ -116,7 +123,7 @@ func listCells(s *stage0.Status, full bool, now time.Time) [][]string {
 		if full && a.ImageID != "" {
 			img += "@" + a.ImageID
 		}
-		lines = append(lines, []string{id, name, a.Name, img, string(s.State), exitText(a), created, started})
+		lines = append(lines, append([]string{id, name, a.Name, img, string(s.State), exitText(a)}, last...))
 	}
 	return lines
 }

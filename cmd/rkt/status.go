@@ -157,6 +157,7 @@ func writeStatus(out io.Writer, s *stage0.Status) error {
 	if s.PID > 0 {
 		line("pid", strconv.Itoa(s.PID))
 	}
+	line("unit", s.Unit)
 	line("exited", strconv.FormatBool(s.State.Over()))
 	for _, a := range s.Apps {
 		line("app-"+escape.Text(a.Name), appText(a))
