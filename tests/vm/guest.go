@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,43 +27,70 @@ type recipe struct {
 	Packages    []string
 }
 
+// basics are the packages of every guest: what boots, and what tests use.
+var basics = []string{
+	"linux-image-cloud-amd64", "systemd-sysv", "systemd-container", "udev", "dbus", "apparmor", "kmod", "iproute2", "procps", "e2fsprogs",
+	"umoci", "skopeo", "strace", "acl", "attr", "libcap2-bin", "busybox-static",
+}
+
 func findRecipe(name string) (recipe, error) {
-	suites := map[string]string{"debian12": "bookworm", "debian13": "trixie"}
-	suite, ok := suites[name]
-	if !ok {
-		return recipe{}, fmt.Errorf("there is no guest of that name")
+	switch name {
+	case "debian12":
+		return recipe{Name: name, Suite: "bookworm", Packages: basics}, nil
+	case "debian13":
+		// With a seed cloud-init sets the machine up. The rest are peers to measure rkt beside.
+		more := []string{"cloud-init", "podman", "conmon", "crun", "containerd", "runc"}
+		return recipe{Name: name, Suite: "trixie", Packages: slices.Concat(basics, more)}, nil
 	}
-	return recipe{Name: name, Suite: suite, Packages: []string{
-		"linux-image-cloud-amd64", "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "procps", "e2fsprogs",
-		"umoci", "skopeo", "strace", "acl", "attr", "libcap2-bin", "busybox-static",
-	}}, nil
+	return recipe{}, fmt.Errorf("there is no guest of that name")
 }
 
 // key changes whenever the recipe or a file that goes into the guest does.
 func (r recipe) key() (string, error) {
-	const format = "1"
-	b, err := json.Marshal(r)
+	b, err := json.Marshal([]any{r, enabled, masked, mountPoints, settled})
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.New()
-	sum.Write(append(b, format...))
-	for _, f := range []string{unit, fstab} {
-		b, err := files.ReadFile("guest/" + f)
-		if err != nil {
-			return "", err
+	sum.Write(b)
+	err = fs.WalkDir(files, rootFiles, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
 		}
+		b, err := files.ReadFile(path)
+		fmt.Fprintf(sum, "%s %d\n", path, len(b))
 		sum.Write(b)
-	}
-	return hex.EncodeToString(sum.Sum(nil)[:6]), nil
+		return err
+	})
+	return hex.EncodeToString(sum.Sum(nil)[:6]), err
 }
 
-// What guest/ holds: the first two are part of a guest disk, the script goes
-// with the programs.
+// What guest/ holds: files of the guest disk, and the script that goes with
+// the programs.
 const (
-	unit   = "rkt-tests.service"
-	fstab  = "fstab"
-	script = "run"
+	rootFiles = "guest/root"
+	script    = "guest/run"
+)
+
+var (
+	// enabled are units by what wants them.
+	enabled = map[string]string{
+		"rkt-booted.service": "multi-user.target",
+		"rkt-tests.service":  `dev-disk-by\x2did-virtio\x2drkt\x2dprograms.device`,
+	}
+	// masked is what waits for a person, or wakes up in the middle of a test. A
+	// generator of podman's would read the same files as rkt's.
+	masked = []string{
+		"system/serial-getty@ttyS0.service", "system/getty@tty1.service", "system/apt-daily.timer", "system/apt-daily-upgrade.timer",
+		"system/dpkg-db-backup.timer", "system/e2scrub_all.timer", "system/fstrim.timer", "system/e2scrub_reap.service",
+		"system/systemd-binfmt.service", "system/systemd-pcrlock-make-policy.service", "system/containerd.service",
+		"system/netavark-dhcp-proxy.socket", "system/netavark-dhcp-proxy.service", "system-generators/podman-system-generator",
+	}
+	mountPoints = []string{"rkt", "rkt-images", "var/cache/rkt-tests"}
+	// With settled, no boot is a first boot.
+	settled = map[string]string{
+		"etc/hostname": "guest\n", "etc/machine-id": "5ae4c0ff33de4b6e8a7d3a52c1f60b91\n", "etc/.updated": "", "var/.updated": "",
+	}
 )
 
 // diskSize is room for the system and for what tests write. The file is sparse.
@@ -106,46 +134,58 @@ func makeGuest(ctx context.Context, dir string, r recipe) (guest, error) {
 // configure puts our files into a guest's root, and starts nothing that waits
 // for a person.
 func configure(root string) error {
-	system := filepath.Join(root, "etc/systemd/system")
-	for path, name := range map[string]string{filepath.Join(system, unit): unit, filepath.Join(root, "etc/fstab"): fstab} {
-		b, err := files.ReadFile("guest/" + name)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, b, 0o644); err != nil {
-			return err
-		}
-	}
-	wants := filepath.Join(system, "multi-user.target.wants")
-	if err := os.MkdirAll(wants, 0o755); err != nil {
+	ours, err := fs.Sub(files, rootFiles)
+	if err != nil {
 		return err
 	}
-	links := map[string]string{filepath.Join(wants, unit): "../" + unit}
-	for _, masked := range []string{
-		"serial-getty@ttyS0.service", "getty@tty1.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
-		"fstrim.timer", "e2scrub_reap.service", "systemd-binfmt.service", "systemd-pcrlock-make-policy.service",
-	} {
-		links[filepath.Join(system, masked)] = "/dev/null"
+	if err := copyOver(root, ours); err != nil {
+		return err
+	}
+	manager := filepath.Join(root, "etc/systemd")
+	links := map[string]string{}
+	for unit, by := range enabled {
+		links[filepath.Join(manager, "system", by+".wants", unit)] = "../" + unit
+	}
+	for _, path := range masked {
+		links[filepath.Join(manager, path)] = "/dev/null"
 	}
 	for path, target := range links {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
 		if err := os.Symlink(target, path); err != nil {
 			return err
 		}
 	}
-	for _, mountPoint := range []string{"rkt", "rkt-images", "var/cache/rkt-tests"} {
-		if err := os.MkdirAll(filepath.Join(root, mountPoint), 0o755); err != nil {
+	for _, path := range mountPoints {
+		if err := os.MkdirAll(filepath.Join(root, path), 0o755); err != nil {
 			return err
 		}
 	}
-	// With these, no boot is a first boot.
-	for path, content := range map[string]string{
-		"etc/hostname": "guest\n", "etc/machine-id": "5ae4c0ff33de4b6e8a7d3a52c1f60b91\n", "etc/.updated": "", "var/.updated": "",
-	} {
+	for path, content := range settled {
 		if err := os.WriteFile(filepath.Join(root, path), []byte(content), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// copyOver copies the files of from to the folder dir, over those that are there.
+func copyOver(dir string, from fs.FS) error {
+	return fs.WalkDir(from, ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(dir, path)
+		if e.IsDir() {
+			return os.MkdirAll(to, 0o755)
+		}
+		b, err := fs.ReadFile(from, path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(to, b, 0o644)
+	})
 }
 
 // once makes the folder final by make, which is given a folder that becomes

@@ -6,7 +6,8 @@
 // The packages are folders of this module; ./tests, the black-box suite, when
 // none is named. What a guest printed, its journal and its console are kept in a
 // folder per guest below -out. The exit code is 0 if every test of every
-// guest passed. Guest disks are made once and kept in the cache.
+// guest passed. Guests are made and booted once and kept in the cache; a run
+// goes on with one that has booted, and what it writes is lost with it.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -28,6 +30,7 @@ type options struct {
 	run             string
 	count           int
 	timeout         time.Duration
+	cold            bool
 	packages        []string
 }
 
@@ -40,6 +43,7 @@ func main() {
 	flag.StringVar(&o.run, "run", ".", "regular expression of the tests to run")
 	flag.IntVar(&o.count, "count", 1, "run each test that many times")
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "limit for a guest, from power on to power off")
+	flag.BoolVar(&o.cold, "cold", false, "boot, instead of going on with a guest that has booted")
 	flag.Parse()
 	if o.packages = flag.Args(); len(o.packages) == 0 {
 		o.packages = []string{"./tests"}
@@ -83,13 +87,44 @@ func test(ctx context.Context, name string, o options) error {
 	if err != nil {
 		return fmt.Errorf("make disk of programs: %w", err)
 	}
+	m := machine{guest: g, threads: "single", disk: filepath.Join(string(g), "disk"), scratch: scratch}
+	m.disks = map[string]string{"rkt-programs": programs, "rkt-images": images}
+	if !o.cold {
+		s, err := makeSaved(ctx, g)
+		if err != nil {
+			return fmt.Errorf("boot guest: %w", err)
+		}
+		m.threads = "multi"
+		m.disk, m.memory = filepath.Join(string(s), "disk"), filepath.Join(string(s), "memory")
+	}
+	return m.test(ctx, name, o)
+}
+
+// test runs the machine to its end and judges what comes out of it.
+func (m machine) test(ctx context.Context, name string, o options) error {
 	out := filepath.Join(o.out, name)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
+	output, err := os.Create(filepath.Join(out, "output"))
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	journal, err := os.Create(filepath.Join(out, "journal"))
+	if err != nil {
+		return err
+	}
+	defer journal.Close()
+	var status strings.Builder
+	m.console = filepath.Join(out, "console")
+	m.ports = map[string]io.Writer{"output": io.MultiWriter(os.Stdout, output), "journal": journal, "status": &status}
 
 	begin := time.Now()
-	ended, err := machine{guest: g, programs: programs, images: images, scratch: scratch, out: out}.run(ctx, o.timeout)
+	err = m.run(ctx, o.timeout, nil)
 	fmt.Printf("vm: %s: %v from power on to power off\n", name, time.Since(begin).Round(time.Second))
-	return errors.Join(err, judge(ended, o.packages))
+	if err = errors.Join(err, judge(status.String(), o.packages)); err != nil {
+		fmt.Print(explain(journal.Name()))
+	}
+	return err
 }

@@ -39,11 +39,12 @@ func makePrograms(ctx context.Context, dir string, o options) (disk string, err 
 			return "", err
 		}
 	}
-	run, err := files.ReadFile("guest/" + script)
+	run, err := files.ReadFile(script)
 	if err != nil {
 		return "", err
 	}
-	settings := fmt.Sprintf("RUN=%s\nCOUNT=%d\nLIMIT=%d\n", quoted(o.run), o.count, int((o.timeout - bootAllowance).Seconds()))
+	limit := int((o.timeout - bootAllowance).Seconds())
+	settings := fmt.Sprintf("RUN=%s\nCOUNT=%d\nLIMIT=%d\nNOW=%d\n", quoted(o.run), o.count, limit, time.Now().Unix())
 	for name, content := range map[string]string{"run": string(run), "settings": settings, "tests": list.String()} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o755); err != nil {
 			return "", err
