@@ -62,6 +62,10 @@ test-e2e: build test-programs ## the built programs on real registries, images a
 test-powercut: build test-programs ## 2000 power cuts on a disk of their own (ten minutes)
 	RKT_TEST_POWER_CUTS=2000 RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test $(TEST_FLAGS) -count=1 -timeout 60m -run TestPowerCut -v ./tests
 
+.PHONY: test-crash
+test-crash: build test-programs ## every point at which a command can be killed or its disk can fail (half an hour)
+	RKT_CRASH_BUDGET=0 RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test $(TEST_FLAGS) -count=1 -timeout 90m -run AtAnyCall -v ./tests
+
 .PHONY: test-mutants
 test-mutants: test-programs ## every promise with a mutant: its test must fail when it is broken (RUN=regexp of mutants)
 	RKT_TEST_CACHE=$(TEST_CACHE) go run ./tests/mutants $(if $(filter-out .,$(RUN)),-run '$(RUN)')
