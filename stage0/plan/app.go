@@ -42,6 +42,13 @@ func (c *compiler) app(a *App, name string) (*AppFiles, error) {
 		return nil, err
 	}
 	process.Terminal = app.Stdin.Kind == contract.StreamPTY
+	if app.Notify {
+		env := variables{}
+		for _, v := range append(process.Env, "NOTIFY_SOCKET="+contract.NotifyPath) {
+			env.set(v)
+		}
+		process.Env = env.list
+	}
 	mounts, err := c.mounts(a, name)
 	if err != nil {
 		return nil, err
@@ -117,6 +124,9 @@ func (c *compiler) appFile(a *App, name string, candidates []string) (*contract.
 	}
 	if !c.has[contract.FeatureNamespaces] {
 		app.PID = contract.PIDHost
+	}
+	if err := c.handed(a, app); err != nil {
+		return nil, err
 	}
 	if app.Restart.Policy == "" {
 		app.Restart.Policy = contract.RestartNo

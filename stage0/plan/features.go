@@ -34,6 +34,8 @@ func (c *compiler) checkFeatures() error {
 		{len(s.Volumes) > 0, contract.FeatureVolumes, "--volume"},
 		{len(s.Sysctls) > 0, contract.FeatureNamespaces, "--sysctl"},
 	}
+	speaks := s.Notify != "" && s.Notify != string(contract.NotifyNo) && s.Notify != string(contract.NotifyPod)
+	needs = append(needs, need{speaks, contract.FeatureUnit, "--sd-notify=app"})
 	for i := range s.Apps {
 		a := &s.Apps[i]
 		limits := a.Limits.MemoryBytes|a.Limits.CPUMillis|a.Limits.CPUShares|a.Limits.Pids != 0
@@ -44,6 +46,7 @@ func (c *compiler) checkFeatures() error {
 			need{a.ShmBytes > 0, contract.FeatureNamespaces, "--shm-size"},
 			need{a.Seccomp == SeccompDefault, contract.FeatureSeccomp, "--seccomp"},
 			need{len(a.Mounts)+len(a.Tmpfs) > 0, contract.FeatureVolumes, "--mount, --tmpfs and -v"},
+			need{len(a.Sockets)+len(a.Credentials) > 0, contract.FeatureUnit, "--listen-fds and --credentials"},
 			need{a.Init, contract.FeatureNamespaces, "--init"},
 			need{a.ReadOnlyRoot, contract.FeatureNamespaces, "--readonly-rootfs"},
 			need{a.Stdin.Kind == contract.StreamPTY, contract.FeatureTerminal, "a terminal"},

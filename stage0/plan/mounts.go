@@ -100,7 +100,7 @@ func (c *compiler) mounts(a *App, name string) ([]specs.Mount, error) {
 		}
 		taken[m.Destination] = true
 	}
-	wanted = append(wanted, c.etcFiles(a, taken)...)
+	wanted = append(append(wanted, c.etcFiles(a, taken)...), c.notifyMount(name)...)
 	fromImage, err := c.imageVolumes(a, name, taken)
 	if err != nil {
 		return nil, err
@@ -262,6 +262,8 @@ func checkTarget(target string) (string, error) {
 		return "", fmt.Errorf("target %q is the root", target)
 	case within(clean, "/proc"), within(clean, "/sys"), within(clean, "/dev/pts"), within(clean, "/dev/mqueue"), clean == "/dev":
 		return "", fmt.Errorf("target %q belongs to the kernel", target)
+	case within(clean, contract.NotifyPath), within(clean, contract.CredentialsPath):
+		return "", fmt.Errorf("target %q is where the service manager is heard", target)
 	}
 	return clean, nil
 }

@@ -36,6 +36,9 @@ type Spec struct {
 	User     contract.Sharing
 	// Remove lets the pod go without a trace when it is over.
 	Remove bool
+	// Notify says who tells the service manager that the pod is ready: "pod", the
+	// default, "app" for the only app, "app:NAME", or "no".
+	Notify string
 	// Interactive gives the one app of the pod a terminal.
 	Interactive bool
 	Volumes     []Volume
@@ -104,6 +107,10 @@ type App struct {
 	StopTimeout *time.Duration
 
 	Stdin, Stdout, Stderr contract.Stream
+
+	// Sockets and Credentials are names of what the app gets of a service manager,
+	// or contract.Every; nil = all, for the only app of a pod.
+	Sockets, Credentials []string
 }
 
 // The values of App.Seccomp.
@@ -154,6 +161,7 @@ func Compile(spec Spec, facts Facts) (*Files, error) {
 		c.checkFeatures,
 		c.sandbox,
 		c.nameApps,
+		c.unit,
 		c.declareVolumes,
 		c.apps,
 	} {
@@ -171,6 +179,8 @@ type compiler struct {
 	has     map[string]bool // features of the stage1
 	names   []string        // of the apps
 	volumes map[string]Volume
+	speaker string            // the app that notifies the service manager, "" = none
+	sockets map[string]string // the app that takes each
 	files   Files
 }
 

@@ -82,7 +82,7 @@ var debian = accounts{
 // native are the features of the native stage1.
 var native = []string{
 	contract.FeaturePods, contract.FeatureUserNS, contract.FeatureNamespaces, contract.FeatureCgroups,
-	contract.FeatureSeccomp, contract.FeatureCaps, contract.FeatureTerminal, contract.FeatureVolumes,
+	contract.FeatureSeccomp, contract.FeatureCaps, contract.FeatureTerminal, contract.FeatureVolumes, contract.FeatureUnit,
 }
 
 // fly are those of a stage1 that only changes the root.
