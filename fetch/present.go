@@ -81,10 +81,36 @@ func (f *Fetcher) usable(ctx context.Context, ref image.Ref, rec *image.Record, 
 	if err != nil {
 		return nil, err
 	}
-	if err := f.confirm(ctx, ref, img); err != nil {
+	switch err := f.confirm(ctx, ref, img, pull); {
+	case errors.Is(err, errNoSignatures):
+		f.emit(Note{fmt.Sprintf("the signatures of %q are not in the store and are asked for", ref.String())})
+		return nil, nil
+	case err != nil:
 		return nil, err
 	}
 	return img, nil
+}
+
+// errNoSignatures is an image that must be signed and whose signatures are to be
+// had from the registry only.
+var errNoSignatures = errors.New("its signatures are not in the store")
+
+// signaturesOnly returns the reference by which an image of the store is to be
+// brought again for its signatures: it stays the same image even if the tag has
+// moved, as the user did not ask for another.
+func (f *Fetcher) signaturesOnly(ref image.Ref, pull Pull) image.Ref {
+	if pull != PullNew || !ref.Digest.IsZero() {
+		return ref
+	}
+	rec, err := f.o.Store.LookupRef(ref)
+	if err != nil || !rec.Signatures.IsZero() {
+		return ref
+	}
+	ref.Digest = rec.Manifest
+	if !rec.Index.IsZero() {
+		ref.Digest = rec.Index
+	}
+	return ref
 }
 
 // load loads the image of a record and looks that its layers are there.
@@ -103,19 +129,46 @@ func (f *Fetcher) load(rec *image.Record) (*image.Image, error) {
 
 // confirm holds a present image against the policy and records a verdict that
 // is new.
-func (f *Fetcher) confirm(ctx context.Context, ref image.Ref, img *image.Image) error {
+func (f *Fetcher) confirm(ctx context.Context, ref image.Ref, img *image.Image, pull Pull) error {
 	policy, err := f.policy()
 	if err != nil {
 		return err
 	}
-	if img.Verdict.Holds(policy, img.Record.Manifest) {
-		return nil
+	s := f.subjectIn(subjectOf(ref, img.Record.Manifest, img.Record.Index), &img.Record)
+	ok, err := f.holds(policy, img.Verdict, s)
+	if err != nil || ok {
+		return err
 	}
-	img.Verdict, err = f.judge(ctx, policy, ref, img.Record.Manifest)
+	d, err := f.decide(policy, s.name, s.pinned, s.local)
+	if err != nil {
+		return err
+	}
+	asks := d.Action == trust.Signed || d.Action == trust.Ask && f.o.Ask != nil
+	if asks && s.signatures == nil && pull != PullNever && !f.o.Insecure {
+		return errNoSignatures
+	}
+	img.Verdict, err = f.judge(ctx, policy, s)
 	if err != nil || img.Verdict.Insecure {
 		return err // what one command was allowed is not for the next one
 	}
 	return f.rerecord(ctx, img)
+}
+
+// subjectIn is s with the signatures that are in the store.
+func (f *Fetcher) subjectIn(s subject, rec *image.Record) subject {
+	if !s.local {
+		s.fetch = s.reference
+	}
+	if d := rec.Signatures; !d.IsZero() {
+		s.signatures = func() ([]byte, error) {
+			store, ok := f.o.Store.Find(d)
+			if !ok {
+				return nil, fmt.Errorf("signatures of %q: %w", s.name, cas.ErrNotFound)
+			}
+			return store.Read(d, wire.MaxSignatures)
+		}
+	}
+	return s
 }
 
 // rerecord saves the record of an image that is in the store already.
@@ -170,7 +223,7 @@ func (f *Fetcher) byID(ctx context.Context, id string) (*image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	verdict, err := f.judgeID(policy, rec, id == rec.ID.String())
+	verdict, err := f.judgeID(ctx, policy, rec, id == rec.ID.String())
 	if err != nil {
 		return nil, err
 	}
@@ -184,17 +237,26 @@ func (f *Fetcher) byID(ctx context.Context, id string) (*image.Image, error) {
 
 // judgeID decides about an image by all the names that its manifest has in the
 // store. pinned: the user gave its whole ID, which is a digest.
-func (f *Fetcher) judgeID(policy *trust.Policy, rec *image.Record, pinned bool) (trust.Verdict, error) {
+func (f *Fetcher) judgeID(ctx context.Context, policy *trust.Policy, rec *image.Record, pinned bool) (trust.Verdict, error) {
 	records, _ := f.o.Store.List() // one that cannot be read lets nothing in
 	var first error
 	for _, r := range append([]image.Record{*rec}, records...) {
 		if r.Manifest != rec.Manifest {
 			continue
 		}
-		if r.Verdict.Holds(policy, r.Manifest) {
+		s := subject{
+			reference: r.Reference, name: nameOf(&r), pinned: pinned, local: r.Source != "",
+			manifest: r.Manifest, index: r.Index, quiet: true,
+		}
+		s = f.subjectIn(s, &r)
+		ok, err := f.holds(policy, r.Verdict, s)
+		if ok {
 			return r.Verdict, nil
 		}
-		verdict, err := f.judgeName(policy, nameOf(&r), pinned, r.Source != "", r.Manifest)
+		verdict := trust.Verdict{}
+		if err == nil {
+			verdict, err = f.judge(ctx, policy, s)
+		}
 		if err == nil {
 			return verdict, nil
 		}

@@ -35,6 +35,9 @@ type Record struct {
 	// that a changed file is read again; "" for an image of a registry.
 	Source  string        `json:"source,omitempty"`
 	Verdict trust.Verdict `json:"verdict,omitzero"`
+	// Signatures are those that came with the image, as rkt-fetch wrote them down;
+	// zero when they were never asked for. The verdict can be made anew from them.
+	Signatures cas.Digest `json:"signatures,omitzero"`
 	// ReadOnly is set by the store: the record is in a read-only one.
 	ReadOnly bool `json:"-"`
 }

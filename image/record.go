@@ -44,10 +44,12 @@ func (f *folder) idPath(id ID) string {
 	return filepath.Join(f.dir, idsDir, id.Hex()+recordSuffix)
 }
 
-// read reads one record. The error is os.ErrNotExist or a *RecordError.
+// read reads one record. The error may be os.ErrNotExist, or a *RecordError for
+// one that is there and means nothing. Any other says nothing of the record: the
+// disk may have failed just now.
 func (f *folder) read(path string) (*Record, error) {
 	r, err := readRecord(path)
-	if errors.Is(err, os.ErrNotExist) {
+	if unread(err) {
 		return nil, err
 	}
 	if err == nil && path != f.idPath(r.ID) && (r.Reference == "" || path != f.refPath(r.Reference)) {
@@ -58,6 +60,13 @@ func (f *folder) read(path string) (*Record, error) {
 	}
 	r.ReadOnly = f.blobs.ReadOnly()
 	return r, nil
+}
+
+// unread tells errors of reading from those of what was read. What is no file at
+// all was never written by us.
+func unread(err error) bool {
+	var e *os.PathError
+	return errors.As(err, &e) && !errors.Is(err, unix.ELOOP) && !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.ENXIO)
 }
 
 func readRecord(path string) (*Record, error) {
@@ -144,6 +153,9 @@ func (r *Record) blobs() []cas.Digest {
 	if !r.Index.IsZero() {
 		blobs = append(blobs, r.Index)
 	}
+	if !r.Signatures.IsZero() {
+		blobs = append(blobs, r.Signatures)
+	}
 	return blobs
 }
 
@@ -229,6 +241,9 @@ func (f *folder) namesOf(id ID) (names, paths []string, err error) {
 		r, err := f.read(path)
 		if err == nil && r.ID == id {
 			names, paths = append(names, r.Reference), append(paths, path)
+		}
+		if unread(err) && !errors.Is(err, os.ErrNotExist) {
+			return err // it may be one of them
 		}
 		return nil
 	})

@@ -176,7 +176,7 @@ func refuseForeign(dir string) error {
 	if err != nil {
 		return err
 	}
-	ours := []string{versionFile, casDir, podsDir, imagesDir, "fetching", "driver.json", "lost+found"}
+	ours := []string{versionFile, casDir, podsDir, imagesDir, "fetching", "signed", "driver.json", "lost+found"}
 	for _, e := range entries {
 		if name := e.Name(); !slices.Contains(ours, name) && !strings.HasPrefix(name, ".") {
 			return fmt.Errorf("the folder is not empty and no store: it has %q", name)

@@ -53,6 +53,8 @@ type AppStatus struct {
 	// Image is as the user named it, ImageID the digest of its config.
 	Image   string `json:"image,omitempty"`
 	ImageID string `json:"imageID,omitempty"`
+	// Trust says why the image was let in.
+	Trust *contract.Trust `json:"trust,omitempty"`
 	// PID is that of the running app on the host.
 	PID      int       `json:"pid,omitempty"`
 	Started  time.Time `json:"started,omitzero"`
@@ -172,7 +174,7 @@ func (s *Status) app(p *pod.Pod, name string) AppStatus {
 	if conf, err := p.App(name); err != nil {
 		s.problem(fmt.Errorf("app %q: %w", name, err))
 	} else {
-		a.Image, a.ImageID = conf.Image.Reference, conf.Image.ID
+		a.Image, a.ImageID, a.Trust = conf.Image.Reference, conf.Image.ID, conf.Image.Trust
 		a.Labels, a.Annotations = conf.Labels, conf.Annotations
 	}
 	if s.Started.IsZero() && !s.begun() {

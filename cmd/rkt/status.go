@@ -17,6 +17,7 @@ import (
 	"rkt/internal/escape"
 	"rkt/stage0"
 	"rkt/stage0/pod"
+	"rkt/stage1/contract"
 )
 
 // statusOptions are the flags of "rkt status".
@@ -162,6 +163,7 @@ func writeStatus(out io.Writer, s *stage0.Status) error {
 	for _, a := range s.Apps {
 		line("app-"+escape.Text(a.Name), appText(a))
 		line("image-"+escape.Text(a.Name), a.Image)
+		line("trust-"+escape.Text(a.Name), trustText(a.Trust))
 		line("error-"+escape.Text(a.Name), a.Error)
 		line("labels-"+escape.Text(a.Name), labelText(a.Labels))
 		line("annotations-"+escape.Text(a.Name), labelText(a.Annotations))
@@ -180,6 +182,21 @@ func labelText(labels map[string]string) string {
 		words = append(words, name+"="+labels[name])
 	}
 	return strings.Join(words, " ")
+}
+
+// trustText tells why an image was let in.
+func trustText(t *contract.Trust) string {
+	if t == nil {
+		return ""
+	}
+	text := t.Tier
+	if t.Signer != "" {
+		text += " by " + t.Signer
+	}
+	if t.Rule != "" {
+		text += ", rule " + t.Rule
+	}
+	return text
 }
 
 // appText is the exit code of an app, or its state while there is none.

@@ -4,18 +4,21 @@ import (
 	"context"
 	"fmt"
 
+	"rkt/cas"
 	"rkt/fetch/ingest/fault"
 	"rkt/fetch/wire"
 	"rkt/image"
 )
 
 // resolve finds out which image the request means and leaves index, manifest and
-// config in the spool, each verified against what named it.
+// config in the spool, each verified against what named it; and the signatures, if
+// they are asked for.
 func resolve(ctx context.Context, from source, request wire.Request, out spool) (*image.Manifest, error) {
 	doc, err := from.root(ctx)
 	if err != nil {
 		return nil, err
 	}
+	signed := []cas.Digest{cas.Of(doc.bytes)}
 	isIndex, err := image.IsIndex(doc.bytes)
 	if err != nil {
 		return nil, fault.New(wire.CodeType, "read manifest: %w", err)
@@ -24,6 +27,7 @@ func resolve(ctx context.Context, from source, request wire.Request, out spool) 
 		if doc, err = throughIndex(ctx, from, doc, request.Platform, out); err != nil {
 			return nil, err
 		}
+		signed = append(signed, cas.Of(doc.bytes))
 	}
 	manifest, err := image.ParseManifest(doc.bytes)
 	if err != nil {
@@ -35,6 +39,8 @@ func resolve(ctx context.Context, from source, request wire.Request, out spool) 
 	if err := out.write(wire.ManifestFile, doc.bytes); err != nil {
 		return nil, err
 	}
+	signatures := begin(ctx, from, request, signed)
+	defer signatures.end()
 	config, err := from.read(ctx, manifest.Config)
 	if err != nil {
 		return nil, fmt.Errorf("read config: %w", err)
@@ -42,7 +48,10 @@ func resolve(ctx context.Context, from source, request wire.Request, out spool) 
 	if err := checkConfig(manifest, config); err != nil {
 		return nil, err
 	}
-	return manifest, out.write(wire.ConfigFile, config)
+	if err := out.write(wire.ConfigFile, config); err != nil {
+		return nil, err
+	}
+	return manifest, signatures.leave(out)
 }
 
 // throughIndex follows an index to the manifest for the platform. The index is

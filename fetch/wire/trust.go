@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
+	"rkt/image/trust"
 	"rkt/internal/strictjson"
 )
 
@@ -18,7 +18,6 @@ const (
 	MaxRoot       = 1 << 20  // bytes of a trusted root
 	maxIssuer     = 512      // bytes
 	maxSubject    = 1024     // bytes; with the issuer it fits into a message
-	maxMatcher    = 2048     // bytes of what an identity is compared with
 )
 
 // Trust says which signatures of an image a Verify accepts: those made by one of
@@ -29,46 +28,24 @@ type Trust struct {
 	Name string `json:"name"`
 	// Digests are those of the manifest and of the index that led to it: a
 	// signature is about one of them.
-	Digests    []string   `json:"digests"`
-	Keys       []string   `json:"keys,omitempty"` // in PEM form
-	Identities []Identity `json:"identities,omitempty"`
+	Digests    []string         `json:"digests"`
+	Keys       []string         `json:"keys,omitempty"` // in PEM form
+	Identities []trust.Identity `json:"identities,omitempty"`
 	// Root is the content of a trusted_root.json: whose certificates, logs and
-	// timestamps prove identities. With it, signatures by keys need a proof of
-	// their time too.
-	Root  string `json:"root,omitempty"`
-	Proof Proof  `json:"proof,omitempty"`
+	// timestamps prove identities.
+	Root string `json:"root,omitempty"`
+	// Proof is what must prove the time of every signature. With AnyProof, those by
+	// keys need none, and those by identities an entry in the log where Root names
+	// one, else a timestamp.
+	Proof string `json:"proof,omitempty"`
 }
 
-// Identity is whom certificates are accepted of. Of each pair one is set; the
-// expressions must match the whole text.
-type Identity struct {
-	Issuer        string `json:"issuer,omitempty"`
-	IssuerRegexp  string `json:"issuerRegexp,omitempty"`
-	Subject       string `json:"subject,omitempty"`
-	SubjectRegexp string `json:"subjectRegexp,omitempty"`
-}
-
-// Proof is what proves when a signature was made.
-type Proof string
-
-// The proofs.
+// What proves when a signature was made.
 const (
-	AnyProof       Proof = ""          // that of the log where Root names one, else a timestamp
-	LogProof       Proof = "log"       // an entry in a transparency log
-	TimestampProof Proof = "timestamp" // a timestamp by RFC 3161
+	AnyProof       = ""          // as Root has it: see Trust
+	LogProof       = "log"       // an entry in a transparency log
+	TimestampProof = "timestamp" // a timestamp by RFC 3161
 )
-
-// Signer tells who made a signature that is good, of what and when.
-type Signer struct {
-	// Key is the fingerprint of a key of Trust: the SHA-256 of its DER form in
-	// hex. Else Issuer and Subject are set.
-	Key     string    `json:"key,omitempty"`
-	Issuer  string    `json:"issuer,omitempty"`
-	Subject string    `json:"subject,omitempty"`
-	Digest  string    `json:"digest"`          // the one of Trust.Digests that it is about
-	Time    time.Time `json:"time,omitzero"`   // when; zero when only a key says so
-	Proof   Proof     `json:"proof,omitempty"` // of the time
-}
 
 func (t *Trust) check() error {
 	switch {
@@ -89,29 +66,17 @@ func (t *Trust) check() error {
 		}
 	}
 	for _, i := range t.Identities {
-		if err := i.check(); err != nil {
-			return err
+		if err := i.Check(); err != nil {
+			return malformed("%w", err)
 		}
-	}
-	return nil
-}
-
-// check wants one of each pair: an identity that does not say which issuer is
-// anybody who can write the subject.
-func (i Identity) check() error {
-	if (i.Issuer == "") == (i.IssuerRegexp == "") || (i.Subject == "") == (i.SubjectRegexp == "") {
-		return malformed("an identity needs one issuer and one subject")
-	}
-	if max(len(i.Issuer), len(i.IssuerRegexp), len(i.Subject), len(i.SubjectRegexp)) > maxMatcher {
-		return malformed("an identity of more than %d bytes", maxMatcher)
 	}
 	return nil
 }
 
 // NewSigner makes the message about a signer: Signed or Stranger. What no
 // message can carry is ErrMalformed.
-func NewSigner(t Type, s Signer) (Message, error) {
-	if err := s.check(); err != nil {
+func NewSigner(t Type, s trust.Signer) (Message, error) {
+	if err := checkSigner(s); err != nil {
 		return Message{}, err
 	}
 	b, err := json.Marshal(s)
@@ -126,26 +91,26 @@ func NewSigner(t Type, s Signer) (Message, error) {
 
 // Signer reads the signer of a Signed or Stranger. That it is one of those of
 // Trust is for the caller to check. The error is ErrMalformed.
-func (m Message) Signer() (Signer, error) {
-	var s Signer
+func (m Message) Signer() (trust.Signer, error) {
+	var s trust.Signer
 	if m.Type != Signed && m.Type != Stranger {
 		return s, malformed("no signer in a message of type %d", m.Type)
 	}
 	if err := strictjson.Decode([]byte(m.Text), &s, strictjson.Options{MaxBytes: MaxText}); err != nil {
 		return s, malformed("signer: %w", err)
 	}
-	return s, s.check()
+	return s, checkSigner(s)
 }
 
-func (s Signer) check() error {
+func checkSigner(s trust.Signer) error {
 	byKey := isDigest("sha256:" + s.Key)
 	byName := s.Issuer != "" && s.Subject != "" && len(s.Issuer) <= maxIssuer && len(s.Subject) <= maxSubject
 	switch {
-	case !isDigest(s.Digest):
-		return malformed("a signer of the digest %q", s.Digest)
+	case s.Digest.IsZero():
+		return malformed("a signer of nothing")
 	case !byKey && !byName, byKey && (s.Issuer != "" || s.Subject != ""), s.Key != "" && !byKey:
 		return malformed("a signer who is neither a key nor an identity")
-	case !slices.Contains([]Proof{AnyProof, LogProof, TimestampProof}, s.Proof), (s.Proof == AnyProof) != s.Time.IsZero():
+	case !slices.Contains([]string{AnyProof, LogProof, TimestampProof}, s.Proof), (s.Proof == AnyProof) != s.Time.IsZero():
 		return malformed("the proof %q of the time %v", s.Proof, s.Time)
 	case byName && s.Time.IsZero():
 		return malformed("an identity that signed at an unknown time")

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"rkt/internal/atomicfile"
 	"rkt/internal/escape"
 	"rkt/internal/filelock"
-	"rkt/internal/safepath"
 	"rkt/internal/strictjson"
 )
 
@@ -52,7 +50,7 @@ func Load(dirs ...string) (*Policy, error) {
 			}
 		}
 	}
-	p := &Policy{rules: slices.Collect(maps.Values(rules))}
+	p := &Policy{rules: slices.Collect(maps.Values(rules)), dirs: slices.Clone(dirs)}
 	sortRules(p.rules)
 	return p, nil
 }
@@ -132,23 +130,9 @@ func guarded(f *os.File) error {
 }
 
 func loadRule(d *os.File, name string) (*Rule, error) {
-	f, err := safepath.OpenBeneath(d, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
+	b, err := readGuarded(d, name, maxFile)
+	if err != nil || len(b) == 0 {
 		return nil, err
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return nil, errors.Join(err, errors.New("it is not a plain file"))
-	}
-	if err := guarded(f); err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) == 0 {
-		return nil, nil
 	}
 	r, err := parseRule(b)
 	if err != nil {

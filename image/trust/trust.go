@@ -22,6 +22,7 @@ type Action string
 // The actions.
 const (
 	Accept Action = "accept"
+	Signed Action = "signed" // only signed by a key of the prefix or by an identity of the rule
 	Pinned Action = "pinned" // only by explicit digest
 	Reject Action = "reject"
 	Ask    Action = "ask"
@@ -43,6 +44,12 @@ type Rule struct {
 	// or AnyName.
 	Prefix string `json:"prefix"`
 	Action Action `json:"action"`
+	// Identities may sign, beside the keys in the folder of the prefix. For Signed.
+	Identities []Identity `json:"identities,omitempty"`
+	// Proof is what must prove the time of every signature: "log" or "timestamp".
+	// Without it, signatures by keys need none, and those by identities an entry
+	// in the log where the trusted root names one, else a timestamp. For Signed.
+	Proof string `json:"proof,omitempty"`
 	// Path is the file that the rule comes from.
 	Path string `json:"-"`
 }
@@ -56,8 +63,22 @@ func (r *Rule) check() error {
 	if prefix != r.Prefix {
 		return fmt.Errorf("%w %q: write %q", ErrPrefix, r.Prefix, prefix)
 	}
-	if !slices.Contains([]Action{Accept, Pinned, Reject, Ask}, r.Action) {
-		return fmt.Errorf("unknown action %.100q, known are accept, pinned, reject, ask", r.Action)
+	if !slices.Contains([]Action{Accept, Signed, Pinned, Reject, Ask}, r.Action) {
+		return fmt.Errorf("unknown action %.100q, known are accept, signed, pinned, reject, ask", r.Action)
+	}
+	if r.Action != Signed && (len(r.Identities) > 0 || r.Proof != "") {
+		return fmt.Errorf("identities and proof are for the action signed, not for %s", r.Action)
+	}
+	if !slices.Contains([]string{"", "log", "timestamp"}, r.Proof) {
+		return fmt.Errorf("unknown proof %.100q, known are log and timestamp", r.Proof)
+	}
+	if len(r.Identities) > maxIdentities {
+		return fmt.Errorf("%d identities, limit is %d", len(r.Identities), maxIdentities)
+	}
+	for _, i := range r.Identities {
+		if err := i.Check(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -98,7 +119,10 @@ func ParsePrefix(s string) (string, error) {
 }
 
 // Policy is the set of rules in force. The zero Policy has none and asks.
-type Policy struct{ rules []Rule }
+type Policy struct {
+	rules []Rule
+	dirs  []string // the trust.d folders
+}
 
 // Rules returns the rules in force, sorted by prefix.
 func (p *Policy) Rules() []Rule { return slices.Clone(p.rules) }
@@ -107,7 +131,7 @@ func (p *Policy) Rules() []Rule { return slices.Clone(p.rules) }
 func (p *Policy) Hash() string {
 	h := sha256.New()
 	for _, r := range p.rules {
-		fmt.Fprintf(h, "%s %s\n", r.Prefix, r.Action)
+		fmt.Fprintf(h, "%s %s %s %q\n", r.Prefix, r.Action, r.Proof, r.Identities)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -118,16 +142,17 @@ func sortRules(rules []Rule) {
 
 // Decision is what a policy says about one image.
 type Decision struct {
-	Action Action // Accept, Reject or Ask
+	Action Action // Accept, Signed, Reject or Ask
 	Rule   Rule   // the zero Rule when none matched
 	Reason string // for the user
+	Local  bool
 }
 
 // Decide decides about the image name ("host/repository"). pinned: the user
 // gave its digest. local: it comes from a local path, which needs no rule.
 func (p *Policy) Decide(name string, pinned, local bool) Decision {
 	if local {
-		return Decision{Action: Accept, Reason: "local images need no rule"}
+		return Decision{Action: Accept, Reason: "local images need no rule", Local: true}
 	}
 	var best *Rule
 	for i := range p.rules {
@@ -152,50 +177,64 @@ func (p *Policy) Decide(name string, pinned, local bool) Decision {
 
 // Verdict is a decision as it is recorded with an image.
 type Verdict struct {
-	Action     Action     `json:"action,omitempty"` // Accept, or the one that --insecure-options=image overruled
+	Action     Action     `json:"action,omitempty"` // Accept, Signed, or the one that --insecure-options=image overruled
 	Rule       string     `json:"rule,omitempty"`   // its prefix
 	PolicyHash string     `json:"policyHash,omitempty"`
 	Manifest   cas.Digest `json:"manifest,omitzero"`
 	// Insecure is set when the policy was switched off for the command.
 	Insecure bool `json:"insecure,omitempty"`
+	// Local is set for what needs no rule, as it came from this machine.
+	Local bool `json:"local,omitempty"`
+	// Signer is set for Signed: who. Anchors and Root are the hashes of what the
+	// signature was held against.
+	Signer  *Signer `json:"signer,omitempty"`
+	Anchors string  `json:"anchors,omitempty"`
+	Root    string  `json:"root,omitempty"`
 }
 
 // Verdict makes the record of a decision about the image with that manifest.
 func (p *Policy) Verdict(d Decision, manifest cas.Digest, insecure bool) Verdict {
-	return Verdict{Action: d.Action, Rule: d.Rule.Prefix, PolicyHash: p.Hash(), Manifest: manifest, Insecure: insecure}
+	return Verdict{Action: d.Action, Rule: d.Rule.Prefix, PolicyHash: p.Hash(), Manifest: manifest, Insecure: insecure, Local: d.Local}
 }
 
 // Holds reports whether the verdict accepts that manifest under the policy p as
-// it is now. If not, the image must be decided about again. What was let in
-// against the policy never holds.
-func (v Verdict) Holds(p *Policy, manifest cas.Digest) bool {
-	return v.Action == Accept && !v.Insecure && !manifest.IsZero() && v.Manifest == manifest && v.PolicyHash == p.Hash()
-}
-
-// Refused is the error of an image that the policy does not let in. It is for
-// the fetcher to make.
-type Refused struct {
-	Name string
-	Decision
-}
-
-func (e *Refused) Error() string {
-	if e.Rule.Path != "" {
-		return fmt.Sprintf("image %q is not trusted: %s (%s)", e.Name, e.Reason, e.Rule.Path)
+// it is now, which decides d. If not, the image must be decided about again. What
+// was let in against the policy never holds. anchors are those for d, when that
+// is Signed: while they are the same, the signature need not be verified again.
+func (v Verdict) Holds(p *Policy, d Decision, anchors *Anchors, manifest cas.Digest) bool {
+	if v.Insecure || manifest.IsZero() || v.Manifest != manifest {
+		return false
 	}
-	return fmt.Sprintf("image %q is not trusted: %s", e.Name, e.Reason)
-}
-
-// Hint names the command that would let the image in; "" if there is none.
-func (e *Refused) Hint() string {
 	switch {
-	case e.Rule.Action == Pinned:
-		return "give the digest: " + e.Name + "@sha256:..."
-	case e.Rule.Action == Reject:
-		// Somebody wants it so. Who may change that can, and sees what.
-		return fmt.Sprintf("the rule is in %s; rkt trust rm %q would take it out of force", e.Rule.Path, e.Rule.Prefix)
-	case e.Name == "" || e.Action == Reject: // the user said no
-		return ""
+	case v.Signer != nil:
+		return v.Action == Signed && d.Action == Signed && anchors != nil &&
+			v.Anchors == anchors.Hash() && v.Root == anchors.RootHash()
+	case d.Action == Accept, d.Action == Ask && v.Rule == "": // of Ask: a digest that the user has accepted
+		return v.Action == Accept && v.PolicyHash == p.Hash()
 	}
-	return "rkt trust add --accept " + e.Name
+	return false
+}
+
+// The tiers of Verdict.Tier.
+const (
+	TierSigned   = "signed"   // by somebody who is trusted
+	TierAccepted = "accepted" // by a rule or an answer
+	TierLocal    = "local"    // it came from this machine
+	TierInsecure = "insecure" // against the policy, for one command
+	TierUnknown  = "unknown"  // nobody has decided
+)
+
+// Tier names how well the image is known to be the right one.
+func (v Verdict) Tier() string {
+	switch {
+	case v.Insecure:
+		return TierInsecure
+	case v.Action == Signed && v.Signer != nil:
+		return TierSigned
+	case v.Action == Accept && v.Local:
+		return TierLocal
+	case v.Action == Accept:
+		return TierAccepted
+	}
+	return TierUnknown
 }

@@ -67,20 +67,43 @@ func TestDecide(t *testing.T) {
 }
 
 func TestVerdictHolds(t *testing.T) {
-	p := policy(Rule{Prefix: "a.b", Action: Accept})
-	other := policy(Rule{Prefix: "a.b", Action: Accept}, Rule{Prefix: "c.d", Action: Reject})
+	p := policy(Rule{Prefix: "a.b", Action: Accept}, Rule{Prefix: "s.t", Action: Signed})
+	other := policy(Rule{Prefix: "a.b", Action: Accept}, Rule{Prefix: "c.d", Action: Reject}, Rule{Prefix: "s.t", Action: Signed})
 	manifest := cas.Of([]byte("manifest"))
-	v := p.Verdict(p.Decide("a.b/c", false, false), manifest, false)
-	if !v.Holds(p, manifest) {
-		t.Errorf("%+v does not hold", v)
-	}
+	accept, ask, signed := p.Decide("a.b/c", false, false), p.Decide("x.y/z", false, false), p.Decide("s.t/u", false, false)
+	anchors := &Anchors{Keys: []Key{{Fingerprint: "f"}}, Root: []byte("root")}
+	v := p.Verdict(accept, manifest, false)
+	digest := p.Verdict(ask, manifest, false)
+	digest.Action = Accept
+	byKey := p.Verdict(signed, manifest, false)
+	byKey.Signer, byKey.Anchors, byKey.Root = &Signer{Key: "f", Digest: manifest}, anchors.Hash(), anchors.RootHash()
 	for name, holds := range map[string]bool{
-		"other manifest": v.Holds(p, cas.Of([]byte("other"))),
-		"other policy":   v.Holds(other, manifest),
-		"zero":           Verdict{}.Holds(p, cas.Digest{}),
-		"overruled":      p.Verdict(p.Decide("x.y/z", false, false), manifest, true).Holds(p, manifest),
-		"insecure":       p.Verdict(p.Decide("a.b/c", false, false), manifest, true).Holds(p, manifest),
-		"asked":          p.Verdict(p.Decide("x.y/z", false, false), manifest, false).Holds(p, manifest),
+		"accepted":                 v.Holds(p, accept, nil, manifest),
+		"accepted digest":          digest.Holds(p, ask, nil, manifest),
+		"signed":                   byKey.Holds(p, signed, anchors, manifest),
+		"signed, unrelated change": byKey.Holds(other, signed, anchors, manifest),
+	} {
+		if !holds {
+			t.Errorf("%s: the verdict does not hold", name)
+		}
+	}
+	insecure := byKey
+	insecure.Insecure = true
+	for name, holds := range map[string]bool{
+		"other manifest":  v.Holds(p, accept, nil, cas.Of([]byte("other"))),
+		"other policy":    v.Holds(other, accept, nil, manifest),
+		"zero":            Verdict{}.Holds(p, accept, nil, cas.Digest{}),
+		"overruled":       p.Verdict(ask, manifest, true).Holds(p, accept, nil, manifest),
+		"insecure":        insecure.Holds(p, signed, anchors, manifest),
+		"asked":           p.Verdict(ask, manifest, false).Holds(p, ask, nil, manifest),
+		"now signed":      v.Holds(p, signed, anchors, manifest),
+		"now rejected":    v.Holds(p, Decision{Action: Reject}, nil, manifest),
+		"other digest":    byKey.Holds(p, signed, anchors, cas.Of([]byte("other"))),
+		"no anchors":      byKey.Holds(p, signed, nil, manifest),
+		"key removed":     byKey.Holds(p, signed, &Anchors{Root: []byte("root")}, manifest),
+		"other root":      byKey.Holds(p, signed, &Anchors{Keys: anchors.Keys, Root: []byte("other")}, manifest),
+		"proof is wanted": byKey.Holds(p, signed, &Anchors{Keys: anchors.Keys, Root: anchors.Root, Proof: "log"}, manifest),
+		"was signed":      byKey.Holds(p, Decision{Action: Ask}, nil, manifest),
 	} {
 		if holds {
 			t.Errorf("%s: the verdict holds", name)

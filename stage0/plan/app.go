@@ -9,6 +9,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"rkt/image/trust"
 	"rkt/stage1/contract"
 )
 
@@ -108,7 +109,7 @@ func (c *compiler) appFile(a *App, name string, candidates []string) (*contract.
 		Name:    name,
 		Image: contract.Image{
 			Reference: a.Reference, ID: a.Image.ID.String(), Manifest: a.Image.Record.Manifest.String(),
-			Labels: a.Image.Config.Labels,
+			Labels: a.Image.Config.Labels, Trust: trustOf(a.Image.Record.Verdict),
 		},
 		Volatile:   c.spec.Remove,
 		Candidates: candidates,
@@ -245,3 +246,11 @@ func (c *compiler) linux() *specs.Linux {
 
 // private says whether the pod has a user namespace of its own.
 func (c *compiler) private() bool { return c.files.Pod.User == contract.Private }
+
+// trustOf tells about a verdict, if there is one.
+func trustOf(v trust.Verdict) *contract.Trust {
+	if v.Tier() == trust.TierUnknown {
+		return nil
+	}
+	return &contract.Trust{Tier: v.Tier(), Signer: v.Signer.String(), Rule: v.Rule, Policy: v.PolicyHash}
+}

@@ -221,6 +221,15 @@ type Image struct {
 	ID        string            `json:"id"`        // sha256:<hex> of the config
 	Manifest  string            `json:"manifest"`  // sha256:<hex>
 	Labels    map[string]string `json:"labels,omitempty"`
+	Trust     *Trust            `json:"trust,omitempty"`
+}
+
+// Trust says why an image was let in when the pod was prepared.
+type Trust struct {
+	Tier   string `json:"tier,omitempty"`   // "signed", "accepted", "local" or "insecure"
+	Signer string `json:"signer,omitempty"` // a key, or a subject and its issuer
+	Rule   string `json:"rule,omitempty"`   // the prefix of the rule
+	Policy string `json:"policy,omitempty"` // the hash of the policy
 }
 
 // PID says which pid namespace an app lives in: "own", "host", or "pod".

@@ -27,7 +27,7 @@ const userAgent = "rkt"
 // follows it to where it leads. Any answer but 200 and 206 is an error.
 func (c *Client) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
 	u := *c.base
-	u.Path = path
+	u.Path, u.RawQuery, _ = strings.Cut(path, "?")
 	for asked := false; ; asked = true {
 		sent := c.authorization()
 		resp, left, err := c.follow(ctx, &u, header, sent)

@@ -11,6 +11,7 @@ import (
 
 	"rkt/fetch/ingest/fault"
 	"rkt/fetch/wire"
+	"rkt/image/trust"
 )
 
 // maxAttempts bounds the signatures that are computed, of 32 items and any
@@ -23,10 +24,10 @@ const maxStrangers = 4
 // Result says who signed an image.
 type Result struct {
 	// Accepted is the first of the signers that the trust names.
-	Accepted *wire.Signer
+	Accepted *trust.Signer
 	// Strangers have signed well, proven by the trusted root, and are not named
 	// by the trust. They are for telling the user about, and prove nothing.
-	Strangers []wire.Signer
+	Strangers []trust.Signer
 }
 
 // Verify holds the signatures of a set, as Encode made it, against a trust. It
@@ -65,12 +66,11 @@ func CheckTrust(t wire.Trust) (kinds []string, err error) {
 
 // verification is a trust made ready for use.
 type verification struct {
-	trust      wire.Trust
-	keys       []key
-	identities []matcher
-	root       *root.TrustedRoot // nil = none
-	proof      wire.Proof
-	attempts   int
+	trust    wire.Trust
+	keys     []key
+	root     *root.TrustedRoot // nil = none
+	proof    string            // of the time of signatures by identities
+	attempts int
 }
 
 func newVerification(t wire.Trust) (*verification, error) {
@@ -83,11 +83,9 @@ func newVerification(t wire.Trust) (*verification, error) {
 		v.keys = append(v.keys, k)
 	}
 	for _, id := range t.Identities {
-		m, err := newMatcher(id)
-		if err != nil {
+		if err := id.CheckExpressions(); err != nil {
 			return nil, fault.New(wire.CodeTrust, "%w", err)
 		}
-		v.identities = append(v.identities, m)
 	}
 	if t.Root != "" {
 		var err error
@@ -103,7 +101,7 @@ func newVerification(t wire.Trust) (*verification, error) {
 // that is in none was made to stay unseen.
 func (v *verification) chooseProof() error {
 	switch {
-	case v.root == nil && len(v.identities) > 0:
+	case v.root == nil && len(v.trust.Identities) > 0:
 		return fault.New(wire.CodeTrust, "identities need a trusted root")
 	case v.root == nil && v.trust.Proof != wire.AnyProof:
 		return fault.New(wire.CodeTrust, "a proof of the time needs a trusted root")
@@ -146,10 +144,10 @@ func (v *verification) run(s Set) (Result, error) {
 
 // guarded is item, with a panic of the libraries below as what it is: a
 // signature that is not good.
-func (v *verification) guarded(item Item) (signer wire.Signer, accepted bool, err error) {
+func (v *verification) guarded(item Item) (signer trust.Signer, accepted bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			signer, accepted, err = wire.Signer{}, false, fmt.Errorf("it is malformed: %v", r)
+			signer, accepted, err = trust.Signer{}, false, fmt.Errorf("it is malformed: %v", r)
 		}
 	}()
 	return v.item(item)
@@ -157,24 +155,24 @@ func (v *verification) guarded(item Item) (signer wire.Signer, accepted bool, er
 
 // item tells who made a signature; accepted, if it is somebody whom the trust
 // names. The error says why it is not good.
-func (v *verification) item(item Item) (wire.Signer, bool, error) {
+func (v *verification) item(item Item) (trust.Signer, bool, error) {
 	e, err := newEntity(item, v.trust)
 	if err != nil {
-		return wire.Signer{}, false, err
+		return trust.Signer{}, false, err
 	}
 	if e.byCertificate {
 		return v.certificate(e)
 	}
 	if len(v.keys) == 0 {
-		return wire.Signer{}, false, errors.New("it is by a key, and no key is trusted")
+		return trust.Signer{}, false, errors.New("it is by a key, and no key is trusted")
 	}
 	for _, k := range v.keys {
-		var signer wire.Signer
+		var signer trust.Signer
 		if signer, err = v.key(e, k); err == nil {
 			return signer, true, nil
 		}
 	}
-	return wire.Signer{}, false, err
+	return trust.Signer{}, false, err
 }
 
 // attempt counts.
