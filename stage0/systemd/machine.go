@@ -33,10 +33,13 @@ type Machine struct {
 // that the leader is in has ended. A machine of the same unit whose leader has
 // ended, as is left where a service is started again, is taken off the list.
 func Register(ctx context.Context, at Sockets, machine Machine) error {
-	m, err := connectBus(ctx, at)
+	connectCtx, cancel := context.WithTimeoutCause(ctx, connectLimit, errSilent)
+	defer cancel()
+	conn, err := dial(connectCtx, or(at.Bus, usualBus), false)
 	if err != nil {
 		return err
 	}
+	m := &Manager{conn: conn}
 	defer m.Close()
 	if err := m.forgetOthers(ctx, machine); err != nil {
 		return err

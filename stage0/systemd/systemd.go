@@ -105,6 +105,9 @@ func ConnectBus(ctx context.Context, at Sockets) (*Manager, error) {
 		return m, err
 	}
 	m, privateErr := open(ctx, or(at.Private, usualPrivate), true)
+	if errors.Is(privateErr, errSilent) {
+		return nil, privateErr
+	}
 	if privateErr != nil {
 		return nil, err
 	}
