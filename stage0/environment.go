@@ -25,4 +25,13 @@ type Env struct {
 	// Stage1Dirs are the folders with one stage1 each, searched in order.
 	Stage1Dirs []string
 	Log        logrus.FieldLogger
+	// Trace is told each step of a start as soon as it is done; nil = nobody.
+	Trace func(step string)
+}
+
+// did tells that a step is done.
+func (e *Env) did(step string) {
+	if e.Trace != nil {
+		e.Trace(step)
+	}
 }

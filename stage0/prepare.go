@@ -84,6 +84,7 @@ func Prepare(ctx context.Context, env *Env, spec plan.Spec, o PrepareOptions) (_
 		}
 	}
 
+	env.did("made the pod's directory")
 	spec.UUID, spec.CreatedNanos = p.UUID().String(), time.Now().UnixNano()
 	spec.Stage1, spec.Features = s1.Stage1, s1.manifest.Features
 	if o.LogFiles {
@@ -102,10 +103,12 @@ func Prepare(ctx context.Context, env *Env, spec plan.Spec, o PrepareOptions) (_
 			return nil, err
 		}
 	}
+	env.did("looked at the images' layers and accounts")
 	cgroups, err := cgroup.Detect()
 	if err != nil {
 		return nil, err
 	}
+	env.did("looked at the cgroups of the host")
 	facts, err := hostFacts(spec, cgroups)
 	if err != nil {
 		return nil, err
@@ -117,12 +120,14 @@ func Prepare(ctx context.Context, env *Env, spec plan.Spec, o PrepareOptions) (_
 	if err != nil {
 		return nil, err
 	}
+	env.did("decided everything")
 	if err := writeFiles(p, files); err != nil {
 		return nil, fmt.Errorf("write pod: %w", err)
 	}
 	if err := p.ToPrepared(o.Durable); err != nil {
 		return nil, err
 	}
+	env.did("wrote the pod down")
 	if o.Note != nil {
 		for _, n := range files.Notes {
 			o.Note(n)

@@ -69,6 +69,7 @@ func Run(ctx context.Context, env *Env, p *Prepared, o RunOptions) (err error) {
 	if err := p.Pod.ToRun(); err != nil {
 		return err
 	}
+	env.did("becomes " + command[0])
 	return become(p.Pod, command)
 }
 
@@ -97,6 +98,7 @@ func (e *Env) lend(ctx context.Context, p *Prepared, o RunOptions, done *undo.St
 		}
 		done.Add(func(context.Context) error { return os.Remove(claim) })
 		host.IDs, host.Release = ids, append(host.Release, claim)
+		e.did("took a range of user ids")
 	}
 	if o.Enter != nil {
 		if err := o.Enter(ctx); err != nil {
@@ -109,9 +111,11 @@ func (e *Env) lend(ctx context.Context, p *Prepared, o RunOptions, done *undo.St
 	if host.Cgroup, err = makeCgroups(p, done); err != nil {
 		return nil, err
 	}
+	e.did("made cgroups")
 	if host.Layers, err = e.Layers.Ensure(ctx, p.layers()); err != nil {
 		return nil, fmt.Errorf("mount layers: %w", err)
 	}
+	e.did("mounted the layers")
 	host.RunDir = filepath.Join(e.RunDir, podsRunDir, uuid)
 	for _, dir := range []string{filepath.Dir(host.RunDir), host.RunDir} {
 		if err := safepath.PrivateDir(dir); err != nil {

@@ -114,6 +114,25 @@ func TestNameIsShownWhereItLeads(t *testing.T) {
 	}
 }
 
+// --debug tells the steps of a start with their times, and nothing without it.
+func TestDebugTellsSteps(t *testing.T) {
+	h := newHost(t)
+	ref := h.image("busybox")
+	h.must("fetch", ref)
+	r := h.rkt("--debug", "run", "--rm", ref, "--", "echo", "hello")
+	if r.code != 0 || r.stdout != "hello\n" {
+		t.Errorf("exit code %d\n%s", r.code, r.stdout)
+	}
+	for _, step := range []string{"opened the store", "found the image", "wrote the pod down", "mounted the layers", "becomes ", "took=", "ms"} {
+		if !strings.Contains(r.stderr, step) {
+			t.Errorf("the steps lack %q:\n%s", step, r.stderr)
+		}
+	}
+	if r := h.rkt("run", "--rm", ref, "--", "true"); r.stderr != "" {
+		t.Errorf("without --debug: %s", r.stderr)
+	}
+}
+
 func TestOtherUsersAreTurnedAway(t *testing.T) {
 	h := newHost(t)
 	for _, verb := range [][]string{{"run", "oci:/x"}, {"fetch", "oci:/x"}, {"gc"}, {"enter", "x"}, {"prepare", "oci:/x"}, {"rm", "x"}} {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -52,6 +53,8 @@ type environment struct {
 	readOnly     []string
 	platform     platformOption // of the images that are fetched; not every verb has the flag
 
+	begin, last time.Time // of this process, and of the last step told
+
 	ready  bool
 	store  *image.Store
 	mounts *rootfs.Layers
@@ -62,12 +65,13 @@ func newEnvironment(stdin, stdout, stderr *os.File) *environment {
 	log := logrus.New()
 	log.Out = stderr
 	log.Formatter = &logrus.TextFormatter{DisableTimestamp: true}
-	return &environment{stdin: stdin, stdout: stdout, stderr: stderr, log: log, catchSignals: func() {}, lines: make(map[*cobra.Command]func(*pflag.FlagSet))}
+	now := time.Now()
+	return &environment{stdin: stdin, stdout: stdout, stderr: stderr, log: log, catchSignals: func() {}, begin: now, last: now, lines: make(map[*cobra.Command]func(*pflag.FlagSet))}
 }
 
 // flags adds the flags that every verb has.
 func (e *environment) flags(fs *pflag.FlagSet) {
-	fs.BoolVar(&e.debug, "debug", false, "tell what is done, on stderr")
+	fs.BoolVar(&e.debug, "debug", false, "tell the steps and how long they take, on stderr")
 	fs.StringVar(&e.dataDir, "dir", defaultDataDir, "folder of images and pods")
 	fs.StringVar(&e.runDir, "run-dir", defaultRunDir, "folder of what does not outlive a boot")
 	fs.StringVar(&e.systemConfig, "system-config", defaultSystemConfig, "folder of the vendor's configuration")
@@ -97,6 +101,20 @@ func (e *environment) setUp() error {
 	return nil
 }
 
+// step tells with --debug that something is done, and how long it took.
+func (e *environment) step(text string) {
+	if !e.debug {
+		return
+	}
+	now := time.Now()
+	e.log.WithField("took", milliseconds(now.Sub(e.last))).WithField("since-start", milliseconds(now.Sub(e.begin))).Debug(text)
+	e.last = now
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.2fms", float64(d.Microseconds())/1000)
+}
+
 // images opens the image store, once.
 func (e *environment) images() (*image.Store, error) {
 	if e.store != nil {
@@ -110,6 +128,7 @@ func (e *environment) images() (*image.Store, error) {
 		return nil, fmt.Errorf("open store %s: %w", e.dataDir, err)
 	}
 	e.store = store
+	e.step("opened the store")
 	return store, nil
 }
 
@@ -143,6 +162,7 @@ func (e *environment) layers() (*rootfs.Layers, error) {
 		return nil, err
 	}
 	e.mounts = layers
+	e.step("found the driver of layers, " + layers.Driver())
 	return layers, nil
 }
 
@@ -175,7 +195,7 @@ func (e *environment) podEnv() (*stage0.Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stage0.Env{Pods: pods, RunDir: e.runDir, Stage1Dirs: dirs, Log: e.log}, nil
+	return &stage0.Env{Pods: pods, RunDir: e.runDir, Stage1Dirs: dirs, Log: e.log, Trace: e.step}, nil
 }
 
 // fullEnv is podEnv with the image store and its layers.

@@ -46,7 +46,12 @@ func (e *environment) fetcher(ctx context.Context, p progress) (*fetch.Fetcher, 
 		Stdin:      e.stdin,
 		Platform:   e.platform.Platform,
 		Insecure:   e.insecure.image,
-		Progress:   p.show,
+		Progress: func(event fetch.Event) {
+			p.show(event)
+			if _, ok := event.(fetch.Ready); ok {
+				e.step("found the image in the store")
+			}
+		},
 	}
 	if isTerminal(e.stdin) && isTerminal(e.stderr) {
 		o.Ask = func(ctx context.Context, q fetch.Question) (fetch.Answer, error) {
