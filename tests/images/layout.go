@@ -115,7 +115,7 @@ func writeTar(l layer, w io.Writer, scratch string) error {
 func copyPackages(l layer, t *tar.Writer, scratch string) error {
 	path := filepath.Join(scratch, "packages.tar")
 	defer os.Remove(path)
-	if err := extract(l.Packages, path); err != nil {
+	if err := extract(l.Suite, l.Packages, path); err != nil {
 		return err
 	}
 	f, err := os.Open(path)
@@ -173,10 +173,14 @@ func linkApplets(t *tar.Writer, packages string, seen map[string]bool) error {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	if out, err := exec.Command("tar", "-xf", packages, "-C", scratch, "./bin/busybox").CombinedOutput(); err != nil {
+	dir := "bin" // usr/bin since Debian 13
+	if !seen["bin/busybox"] {
+		dir = "usr/bin"
+	}
+	if out, err := exec.Command("tar", "-xf", packages, "-C", scratch, "./"+dir+"/busybox").CombinedOutput(); err != nil {
 		return fmt.Errorf("extract busybox: %w: %s", err, out)
 	}
-	out, err := exec.Command(filepath.Join(scratch, "bin/busybox"), "--list").Output()
+	out, err := exec.Command(filepath.Join(scratch, dir, "busybox"), "--list").Output()
 	if err != nil {
 		return fmt.Errorf("list the applets of busybox: %w", err)
 	}
@@ -184,7 +188,7 @@ func linkApplets(t *tar.Writer, packages string, seen map[string]bool) error {
 		if seen["bin/"+applet] || seen["usr/bin/"+applet] || seen["sbin/"+applet] || applet == "busybox" {
 			continue
 		}
-		if err := writeEntry(t, entry{Path: "bin/" + applet, Type: "symlink", Link: "busybox"}); err != nil {
+		if err := writeEntry(t, entry{Path: dir + "/" + applet, Type: "symlink", Link: "busybox"}); err != nil {
 			return err
 		}
 	}

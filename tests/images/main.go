@@ -89,11 +89,14 @@ func (r recipe) key() string {
 	return hex.EncodeToString(sum[:6])
 }
 
-// extract writes a tar of the packages and what they depend on, extracted and
-// not configured, to path.
-func extract(packages []string, path string) error {
+// extract writes a tar of the packages of a Debian release and what they depend
+// on, extracted and not configured, to path.
+func extract(suite string, packages []string, path string) error {
+	if suite == "" {
+		suite = codename()
+	}
 	cmd := exec.Command("mmdebstrap", "--quiet", "--mode=root", "--variant=extract",
-		"--include="+strings.Join(packages, ","), codename(), path)
+		"--include="+strings.Join(packages, ","), suite, path)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mmdebstrap of %s: %w: %s", strings.Join(packages, " "), err, out)

@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // recipe says what an image is made of. It is plain data: its JSON is the key
 // under which the image is cached.
@@ -26,6 +29,7 @@ type config struct {
 // layer is packages, then entries on top of them.
 type layer struct {
 	Packages []string `json:",omitempty"`
+	Suite    string   `json:",omitempty"` // Debian release of the packages; "" = this host's
 	Busybox  bool     `json:",omitempty"` // links for the applets of /bin/busybox
 	Entries  []entry  `json:",omitempty"`
 }
@@ -82,6 +86,17 @@ func recipes() []recipe {
 			},
 		},
 		{
+			Name: "etcd",
+			Config: config{
+				Entrypoint: []string{"/usr/bin/etcd"}, Env: []string{path}, User: "etcd", WorkingDir: "/var/lib/etcd",
+				ExposedPorts: map[string]struct{}{"2379/tcp": {}, "2380/tcp": {}}, Volumes: map[string]struct{}{"/var/lib/etcd": {}},
+			},
+			Layers: []layer{{
+				Packages: []string{"etcd-server", "etcd-client", "busybox-static"}, Suite: "trixie", Busybox: true,
+				Entries: slices.Concat(mergedUsr(), accounts("etcd:999"), []entry{{Path: "var/lib/etcd", Type: "dir", Mode: 0o700, UID: 999, GID: 999}}),
+			}},
+		},
+		{
 			Name:   "python",
 			Config: config{Cmd: []string{"python3"}, Env: []string{path, "PYTHONDONTWRITEBYTECODE=1"}},
 			Layers: []layer{
@@ -108,6 +123,14 @@ func recipes() []recipe {
 			},
 		},
 	}
+}
+
+// mergedUsr are the links at the root that packages since Debian 13 rely on.
+func mergedUsr() (links []entry) {
+	for _, dir := range []string{"bin", "lib", "lib64", "sbin"} {
+		links = append(links, entry{Path: dir, Type: "symlink", Link: "usr/" + dir})
+	}
+	return links
 }
 
 // accounts are etc/passwd and etc/group with root, nobody, app (1000) and more
