@@ -68,6 +68,9 @@ func (o *unitOptions) check() (systemd.Options, error) {
 // something. detach says that the pod is to be a service. What nobody has asked
 // for by name is done without if systemd does not answer, and that is told.
 func (o *unitOptions) find(ctx context.Context, env *environment, detach bool) (*podUnit, error) {
+	if detach {
+		env.catchSignals() // else rkt becomes the pod, and signals are the pod's
+	}
 	unit := &podUnit{booted: systemd.Booted()}
 	var err error
 	if unit.options, err = o.check(); err != nil {
@@ -80,7 +83,6 @@ func (o *unitOptions) find(ctx context.Context, env *environment, detach bool) (
 	if err != nil || !wants {
 		return unit, err
 	}
-	env.catchSignals() // from here on rkt waits for others
 	connect := systemd.Connect
 	if detach {
 		connect = systemd.ConnectBus
