@@ -24,6 +24,9 @@ func (c *compiler) container(s *source) error {
 		return nil // read again, for the pod
 	}
 	r.name = a.name
+	if a.notify {
+		r.notify = "app"
+	}
 	return r.finishRun()
 }
 
@@ -64,7 +67,7 @@ func containerRules() []rule[*app] {
 		{key: "HostName", shared: true, do: podFlag("hostname")},
 		{key: "Network", lists: true, shared: true, do: func(a *app, e Entry) error { return a.run.setNetwork(e) }},
 		{key: "UserNS", shared: true, do: func(a *app, e Entry) error { return a.run.setUserNS(e) }},
-		{key: "Notify", shared: true, do: (*app).setNotify},
+		{key: "Notify", do: (*app).setNotify},
 		{key: "Volume", lists: true, do: (*app).addVolume},
 		{key: "Mount", lists: true, do: (*app).addMount},
 		{key: "Tmpfs", lists: true, do: (*app).addTmpfs},
@@ -265,9 +268,7 @@ func (a *app) setNotify(e Entry) error {
 		return e.fail("Notify=healthy is not supported: %s", noHealth)
 	}
 	b, err := parseBool(e.Value)
-	if b {
-		a.run.notify = "app"
-	}
+	a.notify = b
 	return err
 }
 

@@ -55,7 +55,15 @@ func (r *run) member(m *source, volumes []Entry) error {
 	if a.name == "" {
 		a.name = strings.TrimSuffix(m.Name, "."+kindContainer)
 	}
-	a.flags = slices.Insert(a.flags, 0, "--name="+strings.ToLower(cleanName(a.name)))
+	a.name = strings.ToLower(cleanName(a.name))
+	a.flags = slices.Insert(a.flags, 0, "--name="+a.name)
+	if a.notify {
+		e, _ := m.File.value("Container", "Notify")
+		if r.notify != "" {
+			errs = append(errs, e.fail("Notify= of two apps of a pod: one of them says when the pod is ready"))
+		}
+		r.notify = "app:" + a.name
+	}
 	for _, e := range volumes {
 		errs = append(errs, located(e, a.addVolume(e)))
 	}

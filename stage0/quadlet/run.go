@@ -44,6 +44,7 @@ type app struct {
 	targets           map[string]bool // where something is mounted
 	reload            Entry
 	stopSignal        string
+	notify            bool // it says itself when it is ready
 	insecure          []string
 }
 
