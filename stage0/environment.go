@@ -25,6 +25,8 @@ type Env struct {
 	// Stage1Dirs are the folders with one stage1 each, searched in order.
 	Stage1Dirs []string
 	Log        logrus.FieldLogger
+	// Handover is what a service manager has handed to this process; nil = nothing.
+	Handover *Handover
 	// Trace is told each step of a start as soon as it is done; nil = nobody.
 	Trace func(step string)
 }

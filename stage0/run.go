@@ -53,6 +53,11 @@ func Run(ctx context.Context, env *Env, p *Prepared, o RunOptions) (err error) {
 		return err
 	}
 
+	unit, err := env.handed(p)
+	if err != nil {
+		return err
+	}
+
 	var done undo.Stack
 	defer done.OnError(&err)
 
@@ -60,6 +65,7 @@ func Run(ctx context.Context, env *Env, p *Prepared, o RunOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	host.Unit = unit
 	if host.Program, err = describeProgram(p.stage1, command[0]); err != nil {
 		return err
 	}
@@ -70,7 +76,7 @@ func Run(ctx context.Context, env *Env, p *Prepared, o RunOptions) (err error) {
 		return err
 	}
 	env.did("becomes " + command[0])
-	return become(p.Pod, command)
+	return become(p.Pod, command, unit)
 }
 
 // lend takes what the pod needs of this host, in an order in which each step
@@ -107,6 +113,7 @@ func (e *Env) lend(ctx context.Context, p *Prepared, o RunOptions, done *undo.St
 		if p.cgroups, err = cgroup.Detect(); err != nil {
 			return nil, err
 		}
+		e.did("entered a unit of its own")
 	}
 	if host.Cgroup, err = makeCgroups(p, done); err != nil {
 		return nil, err
@@ -167,14 +174,18 @@ func (p *Prepared) layers() []cas.Digest {
 }
 
 // become replaces this process by an entrypoint of the pod's stage1, in the
-// pod's directory and with the pod's lock. It returns only on error.
-func become(p *pod.Pod, command []string) error {
+// pod's directory and with the pod's lock, and the sockets of its unit. It
+// returns only on error.
+func become(p *pod.Pod, command []string, unit *contract.Unit) error {
 	if err := unix.Fchdir(int(p.Folder().Fd())); err != nil {
 		return fmt.Errorf("change to the pod's directory: %w", err)
 	}
 	// Whatever the caller of rkt left open is none of the pod's.
 	if err := unix.CloseRange(contract.LockFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("mark files close-on-exec: %w", err)
+	}
+	if err := keepSockets(unit); err != nil {
+		return err
 	}
 	if err := p.PassLock(); err != nil {
 		return err

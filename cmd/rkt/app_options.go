@@ -33,6 +33,7 @@ type appOptions struct {
 	stopTimeout                         time.Duration
 	stdin, stdout, stderr               string
 	settings                            appSettings
+	handover                            handoverOptions
 
 	set *pflag.FlagSet
 }
@@ -68,6 +69,7 @@ func (o *appOptions) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.stdout, "stdout", "", "inherit, null or file:PATH[,raw|cri[,MAXBYTES]]")
 	fs.StringVar(&o.stderr, "stderr", "", "as stdout")
 	o.settings.flags(fs)
+	o.handover.flags(fs)
 }
 
 // app makes what the plan wants of what the flags say.
@@ -87,6 +89,7 @@ func (o *appOptions) app() (plan.App, error) {
 	if o.set.Changed("stop-timeout") {
 		a.StopTimeout = &o.stopTimeout
 	}
+	o.handover.apply(&a, o.set)
 	if err := o.settings.apply(&a, o.set); err != nil {
 		return a, fmt.Errorf("image %q: %w", o.image, err)
 	}

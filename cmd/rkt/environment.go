@@ -53,6 +53,8 @@ type environment struct {
 	readOnly     []string
 	platform     platformOption // of the images that are fetched; not every verb has the flag
 
+	handover *stage0.Handover // taken by main
+
 	begin, last time.Time // of this process, and of the last step told
 
 	ready  bool
@@ -195,7 +197,7 @@ func (e *environment) podEnv() (*stage0.Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stage0.Env{Pods: pods, RunDir: e.runDir, Stage1Dirs: dirs, Log: e.log, Trace: e.step}, nil
+	return &stage0.Env{Pods: pods, RunDir: e.runDir, Stage1Dirs: dirs, Log: e.log, Handover: e.handover, Trace: e.step}, nil
 }
 
 // fullEnv is podEnv with the image store and its layers.

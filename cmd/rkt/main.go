@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rkt/stage0"
 	"rkt/stage0/pod"
 )
 
@@ -26,7 +27,8 @@ func main() {
 		signal.Notify(c, unix.SIGINT, unix.SIGTERM)
 		go func() { <-c; cancel() }()
 	})
-	err := pod.ReserveLockFD() // before anything of ours gets that number
+	env.handover = stage0.TakeHandover() // one of the files has the number of the lock
+	err := pod.ReserveLockFD()           // before anything of ours gets that number
 	if err == nil {
 		err = newRootCommand(env, os.Args[1:]).ExecuteContext(ctx)
 	}

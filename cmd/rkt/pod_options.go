@@ -23,6 +23,7 @@ type podOptions struct {
 	volumes               []string
 	environment, envFiles []string
 	pull, stage1          string
+	notify                string
 	platform              platformOption
 	settings              podSettings
 }
@@ -41,6 +42,7 @@ func (o *podOptions) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.pull, "pull-policy", string(fetch.PullNew), "when to ask the registry: new, update or never")
 	fs.Var(&o.platform, "platform", platformUsage)
 	fs.StringVar(&o.stage1, "stage1-name", stage0.DefaultStage1, "what runs the pod: native, or fly for host agents (no isolation)")
+	fs.StringVar(&o.notify, "sd-notify", string(contract.NotifyPod), "who tells systemd that the pod is ready: pod, when all apps run; app or app:NAME, when the app says so; or no")
 	o.settings.flags(fs)
 }
 
@@ -48,6 +50,7 @@ func (o *podOptions) flags(fs *pflag.FlagSet) {
 func (o *podOptions) spec(env *environment) (plan.Spec, error) {
 	s := plan.Spec{
 		Name: o.name, Hostname: o.hostname, Net: contract.NetMode(o.net), Remove: o.remove, Interactive: o.interactive,
+		Notify: o.notify,
 	}
 	env.platform = o.platform
 	switch s.Net {

@@ -130,7 +130,7 @@ func run(ctx context.Context, env *environment, o *runOptions, apps []*appOption
 		return err
 	}
 	if o.explain {
-		return errors.Join(stage0.Explain(ctx, prepared, env.stdout), prepared.Discard())
+		return errors.Join(stage0.Explain(ctx, host, prepared, env.stdout), prepared.Discard())
 	}
 	if o.detach {
 		return detach(ctx, env, prepared, unit)
@@ -170,7 +170,7 @@ func fetchApps(ctx context.Context, env *environment, policy string, apps []*app
 	if err != nil {
 		return fmt.Errorf("--pull-policy: %w", err)
 	}
-	show := &patientProgress{newProgress(env.stderr), env.catchSignals}
+	show := &patientProgress{&toldProgress{progress: newProgress(env.stderr), handover: env.handover}, env.catchSignals}
 	fetcher, err := env.fetcher(ctx, show)
 	if err != nil {
 		return err

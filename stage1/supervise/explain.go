@@ -102,7 +102,8 @@ func (r *opened) pretend(t *Task) {
 	for i, m := range t.Spec.Mounts {
 		if compile.IsBind(m) {
 			st, err := os.Stat(m.Source)
-			r.Binds[i] = compile.Bind{FD: number(), Dir: err != nil || st.IsDir()}
+			dir := err != nil && m.Destination != contract.NotifyPath || err == nil && st.IsDir()
+			r.Binds[i] = compile.Bind{FD: number(), Dir: dir}
 		}
 	}
 }
