@@ -98,23 +98,7 @@ func containerRules() []rule[*app] {
 		{key: "ReloadCmd", do: (*app).setReload},
 		{key: "ReloadSignal", do: (*app).setReload},
 	}
-	rules = append(rules, refused[*app](needsNetworks, "PublishPort", "ExposeHostPort", "IP", "IP6", "NetworkAlias", "AddHost", "DNS", "DNSOption", "DNSSearch")...)
-	rules = append(rules, refused[*app](noHealth, "HealthInterval", "HealthLogDestination", "HealthMaxLogCount", "HealthMaxLogSize", "HealthOnFailure",
-		"HealthRetries", "HealthStartPeriod", "HealthStartupCmd", "HealthStartupInterval", "HealthStartupRetries", "HealthStartupSuccess",
-		"HealthStartupTimeout", "HealthTimeout")...)
-	rules = append(rules, refused[*app](ownRange, "UIDMap", "GIDMap", "SubUIDMap", "SubGIDMap", "RemapUsers", "RemapUid", "RemapGid", "RemapUidSize")...)
-	rules = append(rules, refused[*app](noSELinux, "SecurityLabelFileType", "SecurityLabelLevel", "SecurityLabelNested", "SecurityLabelType")...)
-	rules = append(rules, refused[*app](noArguments, "PodmanArgs", "GlobalArgs")...)
-	rules = append(rules, refused[*app](ownRetries, "Retry", "RetryDelay")...)
-	rules = append(rules, refused[*app](noModules, "ContainersConfModule")...)
-	rules = append(rules, refused[*app]("apps get no devices of the host", "AddDevice")...)
-	rules = append(rules, refused[*app]("what is hidden of /proc and /sys is rkt's decision", "Mask", "Unmask")...)
-	rules = append(rules, refused[*app]("rkt loads no AppArmor profile", "AppArmor")...)
-	rules = append(rules, refused[*app]("rkt has no store of secrets; LoadCredential= in [Service] reaches the app", "Secret")...)
-	rules = append(rules, refused[*app]("nothing updates images by itself; Pull=newer fetches at each start", "AutoUpdate")...)
-	rules = append(rules, refused[*app]("an app needs an image", "Rootfs")...)
-	rules = append(rules, refused[*app]("streams are journald's; --stdout in AppArgs= of [X-Rkt] writes files", "LogOpt")...)
-	return append(rules, refused[*app]("write Tmpfs=/tmp", "VolatileTmp")...)
+	return append(rules, refusedContainerKeys()...)
 }
 
 // nothing is for keys that are read elsewhere.

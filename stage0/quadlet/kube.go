@@ -158,6 +158,29 @@ func (f *kubeFile) container(a *app, p *kube.Pod, kc kube.Container, errs *[]err
 	if p.Grace >= 0 {
 		a.flag("stop-timeout", strconv.FormatInt(p.Grace, 10)+"s")
 	}
+	a.kubeFlags(kc)
+	secret := false
+	for _, v := range kc.Env {
+		if v.Secret {
+			secret = true
+			continue
+		}
+		a.flag("environment", literal(v.Name+"="+v.Value))
+	}
+	if secret {
+		a.flag("env-file", filesDir+"/"+FilesOfEnvironment+"/"+kc.Name)
+	}
+	fromFiles := false
+	for _, m := range kc.Mounts {
+		files, err := f.mount(a, p, m)
+		fail(err)
+		fromFiles = fromFiles || files
+	}
+	return secret || fromFiles
+}
+
+// kubeFlags adds the flags for what a container says of itself.
+func (a *app) kubeFlags(kc kube.Container) {
 	for _, v := range []struct{ name, value string }{
 		{"working-dir", literal(kc.WorkingDir)}, {"user", kc.User}, {"group", kc.Group}, {"memory", kc.Memory},
 		{"supplementary-gids", strings.Join(kc.Groups, ",")}, {"cap-drop", strings.Join(kc.CapsDrop, ",")}, {"cap-add", strings.Join(kc.CapsAdd, ",")},
@@ -180,24 +203,6 @@ func (f *kubeFile) container(a *app, p *kube.Pod, kc kube.Container, errs *[]err
 			a.flags = append(a.flags, v.flag)
 		}
 	}
-	secret := false
-	for _, v := range kc.Env {
-		if v.Secret {
-			secret = true
-			continue
-		}
-		a.flag("environment", literal(v.Name+"="+v.Value))
-	}
-	if secret {
-		a.flag("env-file", filesDir+"/"+FilesOfEnvironment+"/"+kc.Name)
-	}
-	fromFiles := false
-	for _, m := range kc.Mounts {
-		files, err := f.mount(a, p, m)
-		fail(err)
-		fromFiles = fromFiles || files
-	}
-	return secret || fromFiles
 }
 
 // mount mounts a volume in an app, and says whether its files are made at the

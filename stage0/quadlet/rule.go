@@ -79,17 +79,6 @@ func only[T any](why string, values ...string) func(T, Entry) error {
 	}
 }
 
-// Reasons that several keys have.
-const (
-	needsNetworks = "rkt has no networks between pods yet; Network=host and Network=none work"
-	noHealth      = "rkt has no health checks; an app can tell systemd itself with Notify=true and WatchdogSec= in [Service]"
-	ownRange      = "rkt gives each pod an id range of its own; UserNS=host runs it with the host's ids"
-	noSELinux     = "rkt gives apps no SELinux label"
-	noArguments   = "arguments of podman mean nothing to rkt; see PodArgs= and AppArgs= in [X-Rkt]"
-	ownRetries    = "rkt tries again by itself"
-	noModules     = "rkt reads no containers.conf"
-)
-
 // refused makes rules for keys that are refused for the same reason.
 func refused[T any](why string, keys ...string) []rule[T] {
 	rules := make([]rule[T], 0, len(keys))
