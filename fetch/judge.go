@@ -26,6 +26,7 @@ type subject struct {
 	// those in the store.
 	fetch string
 	quiet bool // nobody is to be asked
+	dry   bool // nothing is to be remembered
 }
 
 // subjectOf is the image that ref means.
@@ -149,7 +150,7 @@ func (f *Fetcher) judgeSigned(ctx context.Context, policy *trust.Policy, d decis
 	if err != nil {
 		return trust.Verdict{}, refusal(d, s, strangers, err)
 	}
-	if d.seen == nil {
+	if d.seen == nil && !s.dry {
 		err := f.o.Seen.Note(ctx, s.name, d.Rule, anchors, signer)
 		if err != nil && !errors.Is(err, unix.EROFS) {
 			return trust.Verdict{}, err

@@ -36,7 +36,7 @@ func (f *Fetcher) verify(ctx context.Context, s subject, a *trust.Anchors, set [
 		return nil, nil, err
 	}
 	defer file.Close()
-	ctx, cancel := context.WithTimeout(ctx, 2*verifySilence)
+	ctx, cancel := context.WithTimeout(ctx, 2*f.patience)
 	defer cancel()
 	proc, err := confined.StartJob(ctx, f.confinement(), confined.Job{
 		Role: wire.VerifySignatures, Source: file, Request: verifyRequest(s, a),
@@ -51,7 +51,7 @@ func (f *Fetcher) verify(ctx context.Context, s subject, a *trust.Anchors, set [
 // listen hears what the verifier says.
 func (f *Fetcher) listen(proc *confined.Task, s subject, a *trust.Anchors) (signed *trust.Signer, strangers []trust.Signer, err error) {
 	for range maxSigners {
-		m, err := proc.Receive(verifySilence)
+		m, err := proc.Receive(f.patience)
 		if err != nil {
 			return nil, nil, err
 		}

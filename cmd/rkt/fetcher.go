@@ -35,6 +35,10 @@ func (e *environment) fetcher(ctx context.Context, p progress) (*fetch.Fetcher, 
 	if err != nil {
 		return nil, err
 	}
+	seen, err := e.seen()
+	if err != nil {
+		return nil, err
+	}
 	config := registries.System(e.systemConfig, e.localConfig, os.Getenv)
 	config.AllowHTTP, config.SkipTLSVerify = e.insecure.http, e.insecure.tls
 	o := fetch.Options{
@@ -42,6 +46,7 @@ func (e *environment) fetcher(ctx context.Context, p progress) (*fetch.Fetcher, 
 		Layers:     layers,
 		Program:    program,
 		TrustDirs:  dirs,
+		Seen:       seen,
 		Registries: config,
 		Stdin:      e.stdin,
 		Platform:   e.platform.Platform,
@@ -105,14 +110,28 @@ func isTerminal(stream any) bool {
 // ask asks whether an image that no rule is about may be used.
 func ask(ctx context.Context, in io.Reader, out io.Writer, q fetch.Question) (fetch.Answer, error) {
 	name := escape.Text(q.Name)
-	fmt.Fprintf(out, `rkt: image %s: %s
-rkt: %s is %s, unsigned
-rkt: use it?
+	fmt.Fprintf(out, "rkt: image %s: %s\nrkt: %s is %s\n", name, escape.Text(q.Reason), escape.Text(q.Reference), q.Manifest)
+	repository := "everything in the repository " + name
+	switch {
+	case len(q.Signers) > 0:
+		for _, s := range q.Signers {
+			fmt.Fprintf(out, "rkt: it is signed by %s\n", escape.Text(s.String()))
+		}
+		repository += " that is signed so"
+	case q.Unknown != "":
+		fmt.Fprintf(out, "rkt: nobody known has signed it: %s\n", escape.Text(q.Unknown))
+	default:
+		fmt.Fprintf(out, "rkt: it is unsigned\n")
+	}
+	if q.Before != "" {
+		fmt.Fprintf(out, "rkt: warning: when it was first seen it was signed by %s\n", escape.Text(q.Before))
+	}
+	fmt.Fprintf(out, `rkt: use it?
        d  this digest
-       r  everything in the repository %s
+       r  %s
        h  everything of the registry %s
        n  no
-`, name, escape.Text(q.Reason), escape.Text(q.Reference), q.Manifest, name, escape.Text(q.Registry))
+`, repository, escape.Text(q.Registry))
 	for {
 		fmt.Fprint(out, "rkt: d, r, h or n [n]: ")
 		line, err := readLine(ctx, in)

@@ -56,6 +56,12 @@ func imageFields() map[string]imageField {
 			func(a, b image.Record) int { return cmp.Compare(a.Platform.String(), b.Platform.String()) }},
 		"manifest": {"MANIFEST", func(r image.Record, full bool) string { return idText(r.Manifest, full) },
 			func(a, b image.Record) int { return cmp.Compare(a.Manifest.Hex(), b.Manifest.Hex()) }},
+		"trust": {"TRUST", func(r image.Record, _ bool) string { return r.Verdict.Tier() },
+			func(a, b image.Record) int { return cmp.Compare(a.Verdict.Tier(), b.Verdict.Tier()) }},
+		"signer": {"SIGNER", func(r image.Record, full bool) string { return signerText(r.Verdict.Signer, full) },
+			func(a, b image.Record) int { return cmp.Compare(a.Verdict.Signer.String(), b.Verdict.Signer.String()) }},
+		"policy": {"POLICY", func(r image.Record, full bool) string { return policyText(r.Verdict.PolicyHash, full) },
+			func(a, b image.Record) int { return cmp.Compare(a.Verdict.PolicyHash, b.Verdict.PolicyHash) }},
 	}
 }
 
@@ -174,6 +180,28 @@ func shortID(d image.ID) string {
 		return "-"
 	}
 	return "sha256:" + d.Hex()[:12]
+}
+
+// signerText names who has signed an image.
+func signerText(s *trust.Signer, full bool) string {
+	switch {
+	case s == nil:
+		return "-"
+	case s.Key != "" && !full:
+		return "key " + s.Key[:min(12, len(s.Key))]
+	}
+	return s.String()
+}
+
+// policyText writes the hash of a policy.
+func policyText(hash string, full bool) string {
+	switch {
+	case hash == "":
+		return "-"
+	case full:
+		return hash
+	}
+	return hash[:min(12, len(hash))]
 }
 
 // nameText writes the name of an image, which may have none.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -158,6 +159,17 @@ func (s *Seen) change(ctx context.Context, fn func() error) error {
 
 // Below returns what is remembered of the repositories below a prefix, sorted.
 func (s *Seen) Below(prefix string) ([]Sighting, error) {
+	files, err := s.below(prefix)
+	list := slices.Collect(maps.Values(files))
+	slices.SortFunc(list, func(a, b Sighting) int { return strings.Compare(a.Name, b.Name) })
+	return list, err
+}
+
+// below returns the files about the repositories below a prefix.
+func (s *Seen) below(prefix string) (map[string]Sighting, error) {
+	if s == nil {
+		return nil, nil
+	}
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -166,7 +178,7 @@ func (s *Seen) Below(prefix string) ([]Sighting, error) {
 		return nil, err
 	}
 	rule := Rule{Prefix: prefix}
-	var list []Sighting
+	files := map[string]Sighting{}
 	for _, e := range entries {
 		if filepath.Ext(e.Name()) != ruleSuffix || e.Name()[0] == '.' {
 			continue
@@ -183,23 +195,22 @@ func (s *Seen) Below(prefix string) ([]Sighting, error) {
 			return nil, fmt.Errorf("file %q: %w", filepath.Join(s.dir, e.Name()), err)
 		}
 		if rule.covers(sighting.Name) {
-			list = append(list, sighting)
+			files[e.Name()] = sighting
 		}
 	}
-	slices.SortFunc(list, func(a, b Sighting) int { return strings.Compare(a.Name, b.Name) })
-	return list, nil
+	return files, nil
 }
 
 // Forget forgets the repositories below a prefix, durably: somebody has decided
 // about them anew.
 func (s *Seen) Forget(ctx context.Context, prefix string) error {
-	list, err := s.Below(prefix)
-	if err != nil || len(list) == 0 {
+	files, err := s.below(prefix)
+	if err != nil || len(files) == 0 {
 		return err
 	}
 	return s.change(ctx, func() error {
-		for _, sighting := range list {
-			err := os.Remove(filepath.Join(s.dir, s.file(sighting.Name)))
+		for name := range files {
+			err := os.Remove(filepath.Join(s.dir, name))
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}
