@@ -29,16 +29,25 @@ func Journal(ctx context.Context, uuid string, q Query, sink Sink) error {
 		return ErrNoJournal
 	}
 	r := &journalReader{program: program, sink: sink}
-	// Only root may have written them: anybody can send an entry with any fields.
-	r.match = []string{"_UID=0", "RKT_POD=" + uuid}
-	if q.App != "" {
-		r.match = append(r.match, "RKT_APP="+q.App)
-	}
+	r.match = matches(uuid, q.App)
 	r.sync(ctx)
 	if q.Ended == nil {
 		return r.run(ctx, append(bounds(q), lines(q))...)
 	}
 	return r.follow(ctx, q)
+}
+
+// matches are the arguments of journalctl for the output of a pod. Only root may
+// have written it: anybody can send an entry with any fields.
+func matches(uuid, app string) []string {
+	pod := []string{"_UID=0", "RKT_POD=" + uuid}
+	apps := append(pod, "RKT_STREAM=stdout", "RKT_STREAM=stderr")
+	if app != "" {
+		return append(apps, "RKT_APP="+app)
+	}
+	// What runs a detached pod writes to a stream that has the fields of its unit;
+	// so do the messages of systemd about it, which are of another kind.
+	return append(append(append([]string{}, apps...), "+", "_TRANSPORT=stdout"), pod...)
 }
 
 // journalReader runs journalctl.
