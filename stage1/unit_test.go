@@ -153,6 +153,26 @@ func TestTheEndIsTheApps(t *testing.T) {
 	}
 }
 
+// A watchdog that has waited in vain aborts the main process.
+func TestAbortIsTheApps(t *testing.T) {
+	for _, init := range []bool{false, true} {
+		p := newPod(t, []string{"sleep", "1000"})
+		p.apps["a"].Init = init
+		p.apps["a"].Restart.Policy = contract.RestartAlways
+		p.unit(nil)
+		r := p.start()
+		p.await(contract.ReadyFile)
+		p.must(r.cmd.Process.Signal(unix.SIGABRT))
+		if ws := r.status(); !ws.Signaled() || ws.Signal() != unix.SIGABRT || ws.CoreDump() {
+			t.Errorf("init %v: status %#x, want an end by SIGABRT; stderr %q", init, ws, r.stderr.String())
+		}
+		if e := p.exit("a"); e.Code != contract.ExitSignal+int(unix.SIGABRT) || e.Restarts != 0 {
+			t.Errorf("init %v: exit record %+v", init, e)
+		}
+		p.checkClean()
+	}
+}
+
 func TestFailedStartIsNotReady(t *testing.T) {
 	m := newManager(t, false)
 	p := newPod(t, []string{"sleep", "1000"}, []string{"/no/such"})

@@ -117,6 +117,10 @@ func (s *supervisor) onSignal(sig unix.Signal) {
 		s.reload()
 	case unix.SIGTERM:
 		s.escalate(max(stopping, s.phase+1))
+	case unix.SIGABRT:
+		// A service manager that has waited in vain for a sign of life wants to
+		// know where the app hangs.
+		s.stop(false, sig)
 	case unix.SIGINT:
 		s.escalate(s.phase + 1)
 	case unix.SIGCONT:
@@ -154,7 +158,7 @@ func (s *supervisor) escalate(to phase) {
 		s.phase = interrupted
 		s.forward(unix.SIGINT)
 	case to == stopping:
-		s.stop(false)
+		s.stop(false, 0)
 	default:
 		s.phase = killing
 		for _, a := range s.apps {
@@ -179,8 +183,9 @@ func (s *supervisor) onRequest(op contract.Operation) error {
 
 // stop sends each app its stop signal; SIGKILL follows after its grace. Apps
 // that wait for their restart are over. With discard, the failure of another app
-// is the reason, and the exit records say so.
-func (s *supervisor) stop(discard bool) {
+// is the reason, and the exit records say so. A signal given is sent instead of
+// the stop signals.
+func (s *supervisor) stop(discard bool, instead unix.Signal) {
 	if s.phase >= stopping {
 		return
 	}
@@ -192,7 +197,11 @@ func (s *supervisor) stop(discard bool) {
 		if a.state != appRunning {
 			continue
 		}
-		if err := a.signal(unix.Signal(a.conf.StopSignal)); err != nil {
+		sig := unix.Signal(a.conf.StopSignal)
+		if instead != 0 {
+			sig = instead
+		}
+		if err := a.signal(sig); err != nil {
 			s.warn(a, fmt.Errorf("send stop signal: %w", err))
 		}
 		a.due = time.Now().Add(time.Duration(a.conf.StopGraceMillis) * time.Millisecond)
@@ -274,5 +283,5 @@ func (s *supervisor) finish(a *app, exit contract.Exit) {
 	if s.code == 0 {
 		s.code, s.signal = exit.Code, a.endedBy(exit)
 	}
-	s.stop(true)
+	s.stop(true, 0)
 }

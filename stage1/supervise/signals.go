@@ -15,7 +15,7 @@ import (
 // thread, and nobody sends these to a supervisor.
 func watched() []os.Signal {
 	set := []os.Signal{
-		unix.SIGCHLD, unix.SIGTERM, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM,
+		unix.SIGCHLD, unix.SIGTERM, unix.SIGABRT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM,
 		unix.SIGCONT, unix.SIGWINCH, unix.SIGPIPE,
 	}
 	// What the caller ignores stays ignored: a pod that was started with nohup
