@@ -138,6 +138,9 @@ func (s *Status) times(p *pod.Pod, c *contract.Pod) {
 	if o, ok := p.Owner(); ok {
 		s.PID = o.PID
 	}
+	if s.Unit == "" && s.PID > 0 {
+		s.Unit = systemd.UnitOfProcess(s.PID) // the pod has no cgroups of its own in there
+	}
 	_, err := p.Ready()
 	s.Ready = err == nil
 }

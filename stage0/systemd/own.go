@@ -31,6 +31,15 @@ func OwnUnit() (Unit, error) {
 	}, nil
 }
 
+// UnitOfProcess is the unit that a process is in, "" if it is in none or over.
+func UnitOfProcess(pid int) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return ""
+	}
+	return UnitOf(unitPath(string(b)))
+}
+
 // WantsScope says whether a pod that is started from here should get a scope of
 // its own. A process that is in a unit was put there by somebody who is to find
 // the pod there: to limit it, to stop it. A shell is only where it is started
