@@ -25,11 +25,12 @@ const patience = 30 * time.Second
 
 // host is a store and a run folder of their own on this machine.
 type host struct {
-	t    testing.TB
-	data string
-	run  string
-	conf string // --local-config
-	bin  string // where rkt is; "" = RKT_BIN
+	t      testing.TB
+	data   string
+	run    string
+	conf   string // --local-config
+	vendor string // --system-config; "" = there is none
+	bin    string // where rkt is; "" = RKT_BIN
 	// flags are further flags of every command.
 	flags []string
 }
@@ -175,7 +176,11 @@ func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
 
 // arguments are those that every command of h begins with.
 func (h *host) arguments() []string {
-	return append([]string{"--dir=" + h.data, "--run-dir=" + h.run, "--local-config=" + h.conf, "--system-config=/nonexistent"}, h.flags...)
+	vendor := h.vendor
+	if vendor == "" {
+		vendor = "/nonexistent"
+	}
+	return append([]string{"--dir=" + h.data, "--run-dir=" + h.run, "--local-config=" + h.conf, "--system-config=" + vendor}, h.flags...)
 }
 
 func isLimit(arg string) bool {
