@@ -62,6 +62,9 @@ func TakeHandover() *Handover {
 	return h
 }
 
+// IsMain says whether this process is the main process of a unit.
+func (h *Handover) IsMain() bool { return h != nil && h.unit != nil && h.unit.Main }
+
 // isOwn says whether the variable has the number of this process; without it, otherwise.
 func isOwn(variable string, otherwise bool) bool {
 	pid := os.Getenv(variable)

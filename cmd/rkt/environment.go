@@ -54,6 +54,7 @@ type environment struct {
 	platform     platformOption // of the images that are fetched; not every verb has the flag
 
 	handover *stage0.Handover // taken by main
+	caught   chan os.Signal   // the signal that has ended the work of rkt
 
 	begin, last time.Time // of this process, and of the last step told
 
@@ -68,7 +69,7 @@ func newEnvironment(stdin, stdout, stderr *os.File) *environment {
 	log.Out = stderr
 	log.Formatter = &logrus.TextFormatter{DisableTimestamp: true}
 	now := time.Now()
-	return &environment{stdin: stdin, stdout: stdout, stderr: stderr, log: log, catchSignals: func() {}, begin: now, last: now, lines: make(map[*cobra.Command]func(*pflag.FlagSet))}
+	return &environment{stdin: stdin, stdout: stdout, stderr: stderr, log: log, catchSignals: func() {}, caught: make(chan os.Signal, 1), begin: now, last: now, lines: make(map[*cobra.Command]func(*pflag.FlagSet))}
 }
 
 // flags adds the flags that every verb has.

@@ -2,9 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"rkt/fetch"
 	"rkt/internal/escape"
@@ -33,6 +37,31 @@ func (o *handoverOptions) apply(a *plan.App, set *pflag.FlagSet) {
 	}
 	if set.Changed("credentials") {
 		a.Credentials = append([]string{}, o.credentials...)
+	}
+}
+
+// catch lets a signal that means the end cancel the work of rkt.
+func (e *environment) catch(cancel func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, unix.SIGINT, unix.SIGTERM)
+	go func() {
+		e.caught <- <-c
+		cancel()
+	}()
+}
+
+// dieOfCaught ends the main process of a unit by the signal that has ended its
+// work, which was given up in order: to stop a unit while it fetches an image is
+// no failure of the unit. It returns when there is no such signal or no unit.
+func (e *environment) dieOfCaught() {
+	select {
+	case sig := <-e.caught:
+		if e.handover.IsMain() {
+			signal.Reset(sig)
+			runtime.LockOSThread()
+			_ = unix.Tgkill(os.Getpid(), unix.Gettid(), sig.(unix.Signal))
+		}
+	default:
 	}
 }
 

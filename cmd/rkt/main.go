@@ -8,7 +8,6 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -22,15 +21,15 @@ func main() {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	env := newEnvironment(os.Stdin, os.Stdout, os.Stderr)
-	env.catchSignals = sync.OnceFunc(func() {
-		c := make(chan os.Signal, 1)
-		signal.Notify(c, unix.SIGINT, unix.SIGTERM)
-		go func() { <-c; cancel() }()
-	})
+	env.catchSignals = sync.OnceFunc(func() { env.catch(cancel) })
 	env.handover = stage0.TakeHandover() // one of the files has the number of the lock
 	err := pod.ReserveLockFD()           // before anything of ours gets that number
 	if err == nil {
 		err = newRootCommand(env, os.Args[1:]).ExecuteContext(ctx)
 	}
-	os.Exit(report(env.stderr, err))
+	code := report(env.stderr, err)
+	if code != 0 {
+		env.dieOfCaught()
+	}
+	os.Exit(code)
 }
