@@ -11,6 +11,7 @@ import (
 	"rkt/fetch/wire"
 	"rkt/image"
 	"rkt/image/trust"
+	"rkt/internal/mutant"
 )
 
 // present returns the image if the store has it and the pull policy is content
@@ -136,7 +137,7 @@ func (f *Fetcher) confirm(ctx context.Context, ref image.Ref, img *image.Image, 
 	}
 	s := f.subjectIn(subjectOf(ref, img.Record.Manifest, img.Record.Index), &img.Record)
 	ok, err := f.holds(policy, img.Verdict, s)
-	if err != nil || ok {
+	if err != nil || ok || mutant.On("policyfetchonly") {
 		return err
 	}
 	d, err := f.decide(policy, s.name, s.pinned, s.local)

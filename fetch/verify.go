@@ -14,6 +14,7 @@ import (
 	"rkt/fetch/confined"
 	"rkt/fetch/wire"
 	"rkt/image/trust"
+	"rkt/internal/mutant"
 )
 
 // verifySilence is how long the verifier may take for a step. The slowest set of
@@ -100,7 +101,7 @@ func checkedSigner(m wire.Message, s subject, a *trust.Anchors) (trust.Signer, e
 		return signer, nil
 	}
 	if signer.Key != "" {
-		if !slices.ContainsFunc(a.Keys, func(k trust.Key) bool { return k.Fingerprint == signer.Key }) {
+		if !slices.ContainsFunc(a.Keys, func(k trust.Key) bool { return k.Fingerprint == signer.Key }) && !mutant.On("believeverifier") {
 			return signer, fmt.Errorf("rkt-fetch accepts the key %s, which is not trusted", signer.Key)
 		}
 		return signer, nil

@@ -181,6 +181,9 @@ type artifact struct {
 // all is empty, which no verifier takes for a signature: it must not hide others.
 func bundle(ctx context.Context, c *registry.Client, r registry.Referrer, subject cas.Digest) ([]byte, error) {
 	m, err := readArtifact(ctx, c, r.Digest.String())
+	if fault.Code(err) == wire.CodeNotFound {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -210,8 +213,12 @@ func readArtifact(ctx context.Context, c *registry.Client, reference string) (*a
 	return m, nil
 }
 
+// blobBytes reads a blob; nil if the registry does not have it any more.
 func blobBytes(ctx context.Context, c *registry.Client, d cas.Digest, size int64) ([]byte, error) {
 	b, err := c.Bytes(ctx, d, size)
+	if fault.Code(err) == wire.CodeNotFound {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rkt/internal/escape"
+	"rkt/internal/mutant"
 	"rkt/internal/safepath"
 )
 
@@ -205,6 +206,9 @@ func keyFilesOf(dir string) (map[string]file, error) {
 // openKeyDir opens the folder of a prefix, and looks at all folders up to the
 // configuration's own: who can write to one of them chooses the keys.
 func openKeyDir(dir string) (*os.File, error) {
+	if mutant.On("anybodyskeys") {
+		return os.Open(dir)
+	}
 	for _, above := range []string{filepath.Dir(filepath.Dir(dir)), filepath.Dir(dir)} {
 		d, err := openGuarded(above)
 		if err != nil {
@@ -253,7 +257,7 @@ func readGuarded(d *os.File, name string, limit int) ([]byte, error) {
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 		return nil, errors.Join(err, errors.New("it is not a plain file"))
 	}
-	if err := guarded(f); err != nil {
+	if err := guarded(f); err != nil && !mutant.On("anybodyskeys") {
 		return nil, err
 	}
 	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
