@@ -89,8 +89,8 @@ func TestSystemdServiceWithoutDelegation(t *testing.T) {
 			}
 		}
 	}
-	if out := h.must("enter", "plain", "--", "echo", "entered"); out != "entered" {
-		t.Errorf("enter says %q", out)
+	if out := h.must("enter", "plain", "--", "cat", "/proc/self/cgroup"); out != "0::/" {
+		t.Errorf("what is entered is in the cgroup %q, seen from the app's", out)
 	}
 	u.stop()
 	u.has(map[string]string{"ActiveState": "inactive", "Result": "success"})

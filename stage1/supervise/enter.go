@@ -29,6 +29,7 @@ type entered struct {
 	streams *streams
 	stdin   *feeder
 	child   *program.Child
+	pid     int  // of the app
 	keep    bool // capabilities, where config.json has none
 }
 
@@ -72,7 +73,12 @@ func (e *entered) run() (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if leaf != nil {
+	if e.host.Cgroup.V2 == "" && len(e.host.Cgroup.V1) == 0 {
+		if leaf, err = cgroupOf(e.pid, process); err != nil {
+			return 0, err
+		}
+		defer leaf.Close() // nil or not
+	} else if leaf != nil {
 		// What the process leaves running keeps the folder; it goes with the app.
 		defer func() { _ = errors.Join(leaf.Close(), unix.Rmdir(leaf.Name())) }()
 	}
@@ -138,6 +144,7 @@ func (e *entered) openApp() (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	e.pid = st.PID
 	fd, err := openProcess(st.PID, st.StartTicks, st.BootID)
 	if errors.Is(err, errGone) {
 		return -1, fmt.Errorf("app %q is not running", e.req.App)
