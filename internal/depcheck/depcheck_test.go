@@ -121,3 +121,23 @@ func TestOnlyRktFetchLinksIngest(t *testing.T) {
 		}
 	}
 }
+
+// What knows certificates, logs and timestamps is one package, so that it can run
+// in a process that has nothing but bytes.
+func TestOnePackageImportsSigstore(t *testing.T) {
+	for _, line := range goList(t, "-f", "{{.ImportPath}}:{{join .Imports \",\"}}", "./...") {
+		from, imports, _ := strings.Cut(line, ":")
+		for to := range strings.SplitSeq(imports, ",") {
+			if below(to, "github.com/sigstore") && from != "rkt/fetch/ingest/signature" {
+				t.Errorf("%s imports %s", from, to)
+			}
+		}
+	}
+	for _, pkg := range []string{"./cmd/rkt", "./stage1", "./cmd/rkt-quadlet"} {
+		for _, dep := range goList(t, "-deps", pkg) {
+			if below(dep, "github.com/sigstore") || dep == "crypto/x509" {
+				t.Errorf("%s links %s", pkg, dep)
+			}
+		}
+	}
+}
