@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -293,6 +294,35 @@ func TestImagesSignedByAnIdentity(t *testing.T) {
 	for _, image := range []string{ref, second} {
 		h.refuses([]string{"run", "--rm", "--pull-policy=never", image}, "not accepted", prefix)
 	}
+}
+
+// A signature of the index is one of the image that is chosen from it, and is
+// verified again without the registry.
+func TestSignatureOfAnIndex(t *testing.T) {
+	h, r, key, file := signedHost(t)
+	r.push("layers", "team/app")
+	manifest := r.get("team/app", "latest")
+	index := asJSON(t, map[string]any{
+		"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{map[string]any{
+			"mediaType": typeManifest, "digest": digestOf(manifest), "size": len(manifest),
+			"platform": map[string]any{"os": "linux", "architecture": runtime.GOARCH},
+		}},
+	})
+	r.put("team/app", "many", typeIndex, index)
+	ref := r.addr + "/team/app:many"
+	h.must("trust", "add", "--yes", "--key="+file, r.addr+"/team")
+	h.refuses([]string{"fetch", ref}, "it is not signed")
+	r.attachSimple("team/app", digestOf(index), key.Simple(digestOf(index), r.addr+"/team/app:many"))
+	// Asked for alone, the manifest is signed by nobody.
+	h.refuses([]string{"fetch", r.addr + "/team/app@" + digestOf(manifest)}, "not signed")
+	h.must("fetch", ref)
+	if check := h.must("trust", "check", ref); !strings.Contains(check, "signed-digest="+digestOf(index)) {
+		t.Errorf("trust check: %s", check)
+	}
+	other := filepath.Join(t.TempDir(), "other.pub")
+	write(t, other, string(signtest.NewKey(t, "rsa").PEM()))
+	h.must("trust", "add", "--yes", "--key="+other, r.addr+"/team")
+	h.must("run", "--rm", "--pull-policy=never", ref, "--", "true")
 }
 
 // SG-02: a signature does not make an image good under another name.

@@ -351,7 +351,7 @@ func TestUnusableTrust(t *testing.T) {
 		"no key":             byPEM("key"),
 		"private key":        byPEM(strings.ReplaceAll(string(k.PEM()), "PUBLIC", "PRIVATE")),
 		"weak curve":         byKeys(signtest.NewKey(t, "ecdsa224")),
-		"weak RSA":           byPEM(weakRSA),
+		"weak RSA":           byKeys(signtest.NewKey(t, "rsa1024")),
 		"no root":            edit(func(t *wire.Trust) { t.Root = "" }),
 		"broken root":        edit(func(t *wire.Trust) { t.Root = "{" }),
 		"root without proof": edit(func(t *wire.Trust) { t.Root = string(a.Root(signtest.Log, signtest.Timestamp)) }),
@@ -373,15 +373,6 @@ func TestUnusableTrust(t *testing.T) {
 func byPEM(text string) wire.Trust {
 	return wire.Trust{Name: repository, Digests: []string{digest}, Keys: []string{text}}
 }
-
-// weakRSA is a key of 1024 bits.
-const weakRSA = `-----BEGIN PUBLIC KEY-----
-MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC7WeG1OQ3LFlb05wBGGnULSZq/
-s1TLqxkp2mTmsW2SVPz0ysRf3DyRsdkUjRYzpw21HC0k/wdSIJq9b14Pn/0uDaAQ
-Lzh7Zk0mQdyEhVtYKmIhNz8VzPwYTk4hPxjzSd6pYPLwwTQuSZ2mIEFWXwOmm0Mc
-V0dCxRV9rLKcb0hHNwIDAQAB
------END PUBLIC KEY-----
-`
 
 // Where the root has no log, a timestamp does; where it has no log of
 // certificates, none is wanted.

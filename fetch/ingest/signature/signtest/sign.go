@@ -49,8 +49,8 @@ type Key struct {
 	signer crypto.Signer
 }
 
-// NewKey makes a key: "ecdsa", "ecdsa384", "ed25519", "rsa", or "rsa1024", which
-// is too weak.
+// NewKey makes a key: "ecdsa", "ecdsa384", "ed25519", "rsa"; "ecdsa224" and
+// "rsa1024" are too weak.
 func NewKey(t testing.TB, kind string) *Key {
 	t.Helper()
 	k := &Key{t: t}
@@ -66,6 +66,8 @@ func NewKey(t testing.TB, kind string) *Key {
 		_, k.signer, err = ed25519.GenerateKey(rand.Reader)
 	case "rsa":
 		k.signer, err = rsa.GenerateKey(rand.Reader, 2048)
+	case "rsa1024":
+		k.signer, err = rsa.GenerateKey(rand.Reader, 1024)
 	default:
 		t.Fatalf("unknown kind of key %q", kind)
 	}
