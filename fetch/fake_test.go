@@ -2,9 +2,12 @@ package fetch
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,7 +23,14 @@ import (
 // that does what the tag, or the last part of the repository, says.
 func TestMain(m *testing.M) {
 	if os.Args[0] == "rkt-fetch" {
-		newFake().run()
+		switch f := newFake(); f.request.Mode {
+		case wire.Inflate:
+			f.read()
+		case wire.Verify:
+			f.verify()
+		default:
+			f.run()
+		}
 		return
 	}
 	os.Exit(m.Run())
@@ -89,7 +99,7 @@ func good() bundle { return newBundle("layer zero", "layer one", "layer two") }
 
 // fake is an rkt-fetch. It is as wicked as its folder and its pipes allow.
 type fake struct {
-	report, orders, kept *os.File // kept stays open
+	report, orders *os.File
 
 	request     wire.Request
 	what, spool string
@@ -97,6 +107,7 @@ type fake struct {
 
 func newFake() *fake {
 	f := &fake{report: os.NewFile(wire.ReportFD, "report"), orders: os.NewFile(wire.OrderFD, "orders")}
+	f.send(wire.Message{Type: wire.Confined, Total: uint64(wire.Role(os.Args[1]).Lines()), Text: "it is a fake"})
 	request, err := wire.ReadRequest(f.orders)
 	if err != nil {
 		os.Exit(9)
@@ -132,11 +143,64 @@ func (f *fake) documents(b bundle) {
 	}
 	f.write(wire.ManifestFile, b.manifest)
 	f.write(wire.ConfigFile, b.config)
+	if f.request.Source.Signatures {
+		f.write(wire.SignaturesFile, f.signatures())
+	}
 }
 
+// layer sends a layer to who reads it, with what that one is to do.
 func (f *fake) layer(i int, data []byte) {
-	f.write(fmt.Sprintf(wire.LayerTar, i), data)
-	f.write(fmt.Sprintf(wire.LayerFacts, i), []byte("facts of "+string(data)))
+	f.send(wire.Message{Type: wire.Need, Layer: uint32(i)})
+	_, fd, err := wire.ReceiveGrant(wire.OrderFD)
+	if err != nil {
+		os.Exit(6)
+	}
+	deed := ""
+	if i == 0 {
+		deed = f.what
+	}
+	to := os.NewFile(uintptr(fd), "pipe")
+	fmt.Fprintf(to, "%s\n%s", deed, data)
+	f.send(wire.Message{Type: wire.Layer, Layer: uint32(i)})
+	to.Close()
+}
+
+// read is the process that reads a layer, and as wicked.
+func (f *fake) read() {
+	b, err := io.ReadAll(os.NewFile(wire.SourceFD, "source"))
+	if err != nil {
+		f.fail(wire.CodeOther, err.Error())
+	}
+	deed, data, _ := strings.Cut(string(b), "\n")
+	tar, facts := data, "facts of "+data
+	switch deed {
+	case "wrong-tar":
+		tar = "other bytes"
+	case "appended-byte":
+		tar += "."
+	case "no-facts":
+		facts = ""
+	case "reader-dies":
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+		os.Exit(1)
+	case "reader-fails":
+		f.fail(wire.CodeLayer, "it is \x1b[2Jevil")
+	case "reader-resolves":
+		f.send(wire.Message{Type: wire.Resolved})
+	case "reader-wants-the-world":
+		f.send(wire.Message{Type: wire.Need, Bytes: 1 << 62, Total: 1 << 62})
+		f.send(wire.Message{Type: wire.Need, Bytes: 1 << 62, Total: 1 << 62})
+		_, _, _ = wire.ReceiveGrant(wire.OrderFD)
+		f.hang()
+	case "reader-exits-badly":
+		defer os.Exit(3)
+	}
+	for fd, text := range map[int]string{wire.TarFD: tar, wire.FactsFD: facts} {
+		if err := os.WriteFile(fmt.Sprintf("/proc/self/fd/%d", fd), []byte(text), 0); err != nil {
+			f.fail(wire.CodeOther, err.Error())
+		}
+	}
+	f.send(wire.Message{Type: wire.Done})
 }
 
 // order waits for the order.
@@ -164,17 +228,11 @@ func (f *fake) run() {
 		if !w || f.what == "lacks-a-layer" && i == 1 {
 			continue
 		}
-		f.layer(i, b.layers[i])
-		f.damage(i)
 		size := uint64(len(b.layers[i]))
 		f.send(wire.Message{Type: wire.Progress, Layer: uint32(i), Bytes: size, Total: size})
-		f.send(wire.Message{Type: wire.Layer, Layer: uint32(i)})
-		switch {
-		case f.what == "dies-between-layers" && i == 1:
-			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
-		case f.kept != nil:
-			_, _ = wire.ReceiveOrder(f.orders) // until it is killed
-			_ = f.kept.Close()
+		f.layer(i, b.layers[i])
+		if f.what == "dies-between-layers" && i == 1 {
+			f.die()
 		}
 	}
 	f.send(wire.Message{Type: wire.Done})
@@ -217,7 +275,6 @@ func (f *fake) before(b *bundle) bool {
 	case "no-json":
 		b.manifest = []byte("manifest")
 	case "layer-first":
-		f.layer(0, b.layers[0])
 		f.send(wire.Message{Type: wire.Layer, Layer: 0})
 	case "done-first":
 		f.send(wire.Message{Type: wire.Done})
@@ -278,9 +335,9 @@ func (f *fake) misplace() {
 func (f *fake) afterOrder(b bundle) bool {
 	switch f.what {
 	case "dies-after-order":
-		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+		f.die()
 	case "hangs":
-		select {}
+		f.hang()
 	case "layer-not-asked":
 		f.send(wire.Message{Type: wire.Layer, Layer: 100})
 	case "progress-not-asked":
@@ -288,10 +345,19 @@ func (f *fake) afterOrder(b bundle) bool {
 	case "layer-twice":
 		f.layer(0, b.layers[0])
 		f.send(wire.Message{Type: wire.Layer, Layer: 0})
+	case "layer-sent-to-nobody":
 		f.send(wire.Message{Type: wire.Layer, Layer: 0})
-	case "layer-that-is-not-there":
-		f.send(wire.Message{Type: wire.Layer, Layer: 0})
-		select {}
+		f.hang()
+	case "layer-given-and-not-there":
+		f.send(wire.Message{Type: wire.Given, Layer: 0})
+		f.hang()
+	case "link-given", "hard-link-given", "fifo-given", "open-file-given":
+		f.give(b.layers[0])
+		f.hang()
+	case "begins-for-ever":
+		for {
+			f.send(wire.Message{Type: wire.Need, Layer: 0})
+		}
 	case "resolves-again":
 		f.send(wire.Message{Type: wire.Resolved})
 	case "flood-notes":
@@ -311,40 +377,36 @@ func (f *fake) afterOrder(b bundle) bool {
 	return true
 }
 
-// damage spoils layer 0 before it is reported.
-func (f *fake) damage(i int) {
-	if i != 0 {
-		return
-	}
-	tar, facts := f.spool+"/"+fmt.Sprintf(wire.LayerTar, i), f.spool+"/"+fmt.Sprintf(wire.LayerFacts, i)
+// hang waits to be killed.
+func (f *fake) hang() { _, _ = wire.ReceiveOrder(f.orders) }
+
+// die ends without a word. As the first process of its pid namespace it cannot
+// kill itself: from outside it looks the same.
+func (f *fake) die() {
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	os.Exit(137)
+}
+
+// give gives layer 0 away as a tar in the folder, but not honestly.
+func (f *fake) give(data []byte) {
+	tar := f.spool + "/" + fmt.Sprintf(wire.LayerTar, 0)
+	f.write(fmt.Sprintf(wire.LayerTar, 0), data)
 	var err error
 	switch f.what {
-	case "wrong-tar":
-		err = os.WriteFile(tar, []byte("other bytes"), 0o600)
-	case "appended-byte":
-		err = os.WriteFile(tar, []byte("layer zero."), 0o600)
-	case "link-for-tar":
-		err = os.Rename(tar, f.spool+"/real")
-		if err == nil {
-			err = os.Symlink("real", tar)
-		}
-	case "hard-link-for-tar": // by which it could be changed afterwards
+	case "link-given":
+		err = errors.Join(os.Rename(tar, f.spool+"/real"), os.Symlink("real", tar))
+	case "hard-link-given": // by which it could be changed afterwards
 		err = os.Link(tar, f.spool+"/second")
-	case "open-tar": // likewise
-		f.kept, err = os.OpenFile(tar, os.O_RDWR, 0)
-	case "fifo-for-tar":
-		os.Remove(tar)
-		err = unix.Mkfifo(tar, 0o600)
-	case "link-for-facts":
-		os.Remove(facts)
-		err = os.Symlink("/etc/passwd", facts)
-	case "fifo-for-facts":
-		os.Remove(facts)
-		err = unix.Mkfifo(facts, 0o600)
-	case "no-facts":
-		err = os.Remove(facts)
+	case "fifo-given":
+		err = errors.Join(os.Remove(tar), unix.Mkfifo(tar, 0o600))
+	case "open-file-given": // likewise
+		var file *os.File
+		file, err = os.OpenFile(tar, os.O_RDWR, 0)
+		defer runtime.KeepAlive(file)
 	}
 	if err != nil {
 		f.fail(wire.CodeOther, err.Error())
 	}
+	f.send(wire.Message{Type: wire.Given, Layer: 0})
+	f.hang()
 }

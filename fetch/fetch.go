@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"rkt/cas"
+	"rkt/fetch/confined"
 	"rkt/fetch/registries"
 	"rkt/image"
 	"rkt/image/trust"
@@ -50,6 +51,8 @@ type Options struct {
 	Layers Deriver
 	// Program is the path of rkt-fetch.
 	Program string
+	// DemandConfinement refuses to fetch where rkt-fetch cannot be confined fully.
+	DemandConfinement bool
 	// TrustDirs are the trust.d folders, vendor's first; answers of Ask are
 	// written into the last one.
 	TrustDirs  []string
@@ -60,6 +63,8 @@ type Options struct {
 	Insecure bool
 	// Progress is told what happens, by one goroutine at a time; nil = nobody.
 	Progress func(Event)
+	// Seen remembers which repositories were signed; nil = nothing is.
+	Seen *trust.Seen
 	// Ask asks the user about an image that no rule is about; nil = nobody is
 	// there to answer, such images are refused.
 	Ask func(context.Context, Question) (Answer, error)
@@ -72,6 +77,12 @@ type Question struct {
 	Registry  string     // host
 	Manifest  cas.Digest // what the reference means now
 	Reason    string     // why the policy asks
+	// Signers have signed it, as the trusted root proves. Unknown says why nobody
+	// knows who has, if it is signed; both empty = it is not signed.
+	Signers []trust.Signer
+	Unknown string
+	// Before is who has signed the repository when it was first seen; "" = nobody.
+	Before string
 }
 
 // Answer is what a user says to a Question.
@@ -81,7 +92,7 @@ type Answer int
 const (
 	AnswerNo         Answer = iota
 	AnswerDigest            // this digest, and nothing else of that name
-	AnswerRepository        // everything in the repository
+	AnswerRepository        // everything in the repository; by the Signers, if there are any
 	AnswerRegistry          // everything of the registry
 )
 
@@ -89,6 +100,8 @@ const (
 type Fetcher struct {
 	o  Options
 	mu sync.Mutex // of Progress
+	// patience is how long a verifier may take for a step.
+	patience time.Duration
 }
 
 // New returns a Fetcher. It reads nothing yet.
@@ -96,7 +109,7 @@ func New(o Options) *Fetcher {
 	if o.Platform == (image.Platform{}) {
 		o.Platform = image.Host()
 	}
-	f := &Fetcher{o: o}
+	f := &Fetcher{o: o, patience: verifySilence}
 	f.o.Registries.Note = func(text string) { f.emit(Note{text}) }
 	return f
 }
@@ -144,7 +157,8 @@ func (f *Fetcher) get(ctx context.Context, ref image.Ref, pull Pull) (*image.Ima
 	if pull == PullNever {
 		return nil, errNever
 	}
-	if err := f.refuseEarly(ref); err != nil {
+	signatures, err := f.refuseEarly(ref)
+	if err != nil {
 		return nil, err
 	}
 
@@ -159,18 +173,24 @@ func (f *Fetcher) get(ctx context.Context, ref image.Ref, pull Pull) (*image.Ima
 			return img, err
 		}
 	}
-	return f.bring(ctx, ref)
+	asked := ref
+	if signatures {
+		asked = f.signaturesOnly(ref, pull)
+	}
+	return f.bring(ctx, ref, asked, signatures)
 }
 
 // errNever is a pull policy that is not content with the store.
 var errNever = fmt.Errorf("%w in the store, and the pull policy is never", image.ErrNotFound)
 
-// bring fetches the image. The reference is locked.
-func (f *Fetcher) bring(ctx context.Context, ref image.Ref) (_ *image.Image, err error) {
-	source, err := f.openSource(ctx, ref)
+// bring fetches the image by the reference asked, with its signatures if they are
+// wanted, and records it as ref. The reference is locked.
+func (f *Fetcher) bring(ctx context.Context, ref, asked image.Ref, signatures bool) (_ *image.Image, err error) {
+	source, err := f.openSource(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
+	source.request.Signatures = signatures
 	defer source.close()
 	in, err := f.o.Store.CAS().Ingest(ctx)
 	if err != nil {
@@ -186,8 +206,13 @@ func (f *Fetcher) bring(ctx context.Context, ref image.Ref) (_ *image.Image, err
 	if ref.Transport == image.Registry && ref.Tag != "" && !ref.Digest.IsZero() {
 		f.emit(Note{fmt.Sprintf("the tag %q is ignored, the digest says which image it is", ref.Tag)})
 	}
-	t := &transfer{f: f, ref: ref, source: source, in: in}
+	t := &transfer{f: f, ref: ref, asked: asked, source: source, in: in}
 	return t.run(ctx)
+}
+
+// confinement is how rkt-fetch is to be started.
+func (f *Fetcher) confinement() confined.Options {
+	return confined.Options{Program: f.o.Program, Demand: f.o.DemandConfinement}
 }
 
 // policy reads the rules anew: they may have changed since the last time.

@@ -32,13 +32,13 @@ type resolved struct {
 func readResolved(spool *os.File, ref image.Ref, p image.Platform) (*resolved, error) {
 	r := &resolved{}
 	var err error
-	if r.indexBytes, err = readSpool(spool, wire.IndexFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if r.indexBytes, err = readSpool(spool, wire.IndexFile, image.MaxManifest); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if r.manifestBytes, err = readSpool(spool, wire.ManifestFile); err != nil {
+	if r.manifestBytes, err = readSpool(spool, wire.ManifestFile, image.MaxManifest); err != nil {
 		return nil, err
 	}
-	if r.configBytes, err = readSpool(spool, wire.ConfigFile); err != nil {
+	if r.configBytes, err = readSpool(spool, wire.ConfigFile, image.MaxManifest); err != nil {
 		return nil, err
 	}
 	r.manifestDigest, r.id = cas.Of(r.manifestBytes), cas.Of(r.configBytes)
@@ -121,19 +121,27 @@ func sameBytes(what string, d image.Descriptor, b []byte, digest cas.Digest) err
 	return nil
 }
 
-// readSpool reads a document that rkt-fetch left.
-func readSpool(spool *os.File, name string) ([]byte, error) {
-	f, err := openSpool(spool, name, image.MaxManifest)
+// indexDigest is the digest of the index; zero when there is none.
+func (r *resolved) indexDigest() cas.Digest {
+	if r.indexBytes == nil {
+		return cas.Digest{}
+	}
+	return cas.Of(r.indexBytes)
+}
+
+// readSpool reads a document of at most max bytes that rkt-fetch left.
+func readSpool(spool *os.File, name string, max int64) ([]byte, error) {
+	f, err := openSpool(spool, name, max)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, image.MaxManifest+1))
+	b, err := io.ReadAll(io.LimitReader(f, max+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s of the spool: %w", name, err)
 	}
-	if len(b) > image.MaxManifest {
-		return nil, coded(wire.CodeTooLarge, "the %s grew past %d MiB", name, image.MaxManifest>>20)
+	if int64(len(b)) > max {
+		return nil, coded(wire.CodeTooLarge, "the %s grew past %d MiB", name, max>>20)
 	}
 	return b, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -17,14 +18,17 @@ import (
 // transfer brings one image: from the request to rkt-fetch to the record.
 type transfer struct {
 	f      *Fetcher
-	ref    image.Ref
+	ref    image.Ref // what it is recorded as
+	asked  image.Ref // what is asked for: ref, or the digest that it is known to mean
 	source *source
 	in     *cas.Ingest
 
-	proc    *confined.Process
+	proc    *confined.Session
 	got     *resolved
 	verdict trust.Verdict
-	locks   map[cas.Digest]*lock
+	// signatures are those that came with the image, in rkt-fetch's form.
+	signatures []byte
+	locks      map[cas.Digest]*lock
 
 	mu    sync.Mutex // of what the goroutines that store layers share
 	sizes map[cas.Digest]int64
@@ -40,7 +44,7 @@ func (t *transfer) run(ctx context.Context) (*image.Image, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var err error
-	t.proc, err = confined.Start(ctx, t.f.o.Program, confined.Files{Spool: t.in.Dir(), Source: t.source.file}, t.request())
+	t.proc, err = confined.Start(ctx, t.f.confinement(), t.in.Dir(), t.source.file, t.request())
 	if err != nil {
 		return nil, err
 	}
@@ -58,9 +62,6 @@ func (t *transfer) run(ctx context.Context) (*image.Image, error) {
 		return nil, err
 	}
 	if err := t.layers(ctx, cancel, want); err != nil {
-		return nil, err
-	}
-	if err := t.proc.Wait(); err != nil {
 		return nil, err
 	}
 	return t.record(ctx)
@@ -94,7 +95,7 @@ func (t *transfer) resolve() error {
 		case m.Type != wire.Resolved:
 			return coded(wire.CodeOther, "rkt-fetch sends message %d before it says what the image is", m.Type)
 		}
-		t.got, err = readResolved(t.in.Dir(), t.ref, t.f.o.Platform)
+		t.got, err = readResolved(t.proc.Folder(), t.asked, t.f.o.Platform)
 		return err
 	}
 }
@@ -114,15 +115,33 @@ func (t *transfer) allow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.verdict, err = t.f.judge(ctx, policy, t.ref, t.got.manifestDigest)
+	s := subjectOf(t.ref, t.got.manifestDigest, t.got.indexDigest())
+	if t.source.request.Signatures {
+		if err := t.readSignatures(); err != nil {
+			return err
+		}
+		s.signatures = func() ([]byte, error) { return t.signatures, nil }
+	}
+	t.verdict, err = t.f.judge(ctx, policy, s)
+	return err
+}
+
+// readSignatures reads the signatures that rkt-fetch left, once: what is verified
+// is what is stored.
+func (t *transfer) readSignatures() error {
+	b, err := readSpool(t.proc.Folder(), wire.SignaturesFile, wire.MaxSignatures)
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.New("rkt-fetch does not say whether the image is signed")
+	}
+	t.signatures = b
 	return err
 }
 
 // order decides which layers are to be brought and tells rkt-fetch: those that
 // are not in the store once nobody else is bringing them.
 func (t *transfer) order(ctx context.Context) ([]bool, error) {
-	layers := t.got.config.DiffIDs
-	missing, err := t.missing(ctx, layers)
+	diffIDs := t.got.config.DiffIDs
+	missing, err := t.missing(ctx, diffIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +149,7 @@ func (t *transfer) order(ctx context.Context) ([]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if missing, err = t.missing(ctx, layers); err != nil {
+	if missing, err = t.missing(ctx, diffIDs); err != nil {
 		return nil, err
 	}
 	want, info := t.plan(missing)
@@ -138,7 +157,24 @@ func (t *transfer) order(ctx context.Context) ([]bool, error) {
 		return nil, err
 	}
 	t.f.emit(Resolved{Reference: t.ref.String(), ID: t.got.id, Manifest: t.got.manifestDigest, Layers: info})
-	return want, t.proc.Order(wire.Order{Want: want})
+	layers, err := t.packings(want)
+	if err != nil {
+		return nil, err
+	}
+	return want, t.proc.Order(layers)
+}
+
+// packings tells how each layer is compressed.
+func (t *transfer) packings(want []bool) ([]confined.Layer, error) {
+	layers := make([]confined.Layer, len(want))
+	for i, w := range want {
+		packing, ok := t.got.manifest.Layers[i].Compression()
+		if w && !ok {
+			return nil, coded(wire.CodeType, "layer %d of %d: unknown type %.100q", i+1, len(want), t.got.manifest.Layers[i].MediaType)
+		}
+		layers[i] = confined.Layer{Want: w, Packing: string(packing)}
+	}
+	return layers, nil
 }
 
 // missing returns the layers that no store has and protects those of our own
@@ -196,7 +232,11 @@ func (t *transfer) record(ctx context.Context) (*image.Image, error) {
 	documents := [][]byte{t.got.configBytes, t.got.manifestBytes}
 	if t.got.indexBytes != nil {
 		documents = append(documents, t.got.indexBytes)
-		rec.Index = cas.Of(t.got.indexBytes)
+		rec.Index = t.got.indexDigest()
+	}
+	if len(t.signatures) > 0 {
+		documents = append(documents, t.signatures)
+		rec.Signatures = cas.Of(t.signatures)
 	}
 	for _, b := range documents {
 		if _, err := t.in.Put(ctx, b); err != nil {

@@ -22,10 +22,47 @@ var ErrEnded = errors.New("rkt-fetch ended before it was done")
 // ErrSilent is a process that said nothing for too long.
 var ErrSilent = errors.New("rkt-fetch says nothing")
 
-// Receive returns the next message. It fails with ErrSilent when there is none
+// ErrWeak is a process that cannot be confined as fully as was demanded.
+var ErrWeak = errors.New("rkt-fetch cannot be confined fully here")
+
+// confirm waits until the process has confined itself, reads back that it has,
+// and gives it the request. It returns what is lacking, "" = nothing; with demand
+// that is ErrWeak.
+func (p *process) confirm(l *launcher, request wire.Request, demand bool) (lacking string, err error) {
+	m, err := p.receive(startGrace)
+	if err != nil {
+		return "", err
+	}
+	if m.Type == wire.Failed {
+		return "", fmt.Errorf("rkt-fetch cannot confine itself: %s", escape.Text(m.Text))
+	}
+	lines := wire.Line(m.Bytes)
+	if m.Type != wire.Confined || m.Total != uint64(p.role.Lines()) || lines&^p.role.Lines() != 0 {
+		return "", errors.New("rkt-fetch does not say how it is confined; is it of the same version?")
+	}
+	if err := p.readBack(lines, l.id); err != nil {
+		return "", err
+	}
+	if missing := p.role.Lines() &^ lines; missing != 0 {
+		why := l.why()
+		if m.Text != "" {
+			why = append(why, escape.Text(m.Text))
+		}
+		lacking = fmt.Sprintf("the %s part of rkt-fetch is not confined by: %s (%s)", p.role, strings.Join(missing.Names(), ", "), strings.Join(why, "; "))
+		if demand {
+			return lacking, fmt.Errorf("%w: %s", ErrWeak, lacking)
+		}
+	}
+	if err := wire.WriteRequest(p.orders, request); err != nil {
+		return "", fmt.Errorf("ask rkt-fetch: %w", p.explain(err, 0))
+	}
+	return lacking, nil
+}
+
+// receive returns the next message. It fails with ErrSilent when there is none
 // within silence (0 = wait for ever), with the context's error when that ended,
 // and with ErrEnded, told how, when the process is gone.
-func (p *Process) Receive(silence time.Duration) (wire.Message, error) {
+func (p *process) receive(silence time.Duration) (wire.Message, error) {
 	deadline := time.Time{}
 	if silence > 0 {
 		deadline = time.Now().Add(silence)
@@ -43,17 +80,9 @@ func (p *Process) Receive(silence time.Duration) (wire.Message, error) {
 	return m, nil
 }
 
-// Order answers Resolved with the layers that are wanted.
-func (p *Process) Order(o wire.Order) error {
-	if err := wire.SendOrder(p.orders, o); err != nil {
-		return p.explain(err, 0)
-	}
-	return nil
-}
-
-// cutOff makes a Receive that waits return; what still holds the other end of
+// cutOff makes a receive that waits return; what still holds the other end of
 // the pipe may be a grandchild.
-func (p *Process) cutOff() {
+func (p *process) cutOff() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = true
@@ -61,14 +90,14 @@ func (p *Process) cutOff() {
 }
 
 // explain tells why the pipe failed: because of the caller, or of the process.
-func (p *Process) explain(err error, silence time.Duration) error {
+func (p *process) explain(err error, silence time.Duration) error {
 	if cause := context.Cause(p.ctx); cause != nil {
 		return cause
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("%w for %v", ErrSilent, silence)
 	}
-	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, unix.EPIPE) {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
 		return err
 	}
 	select {
@@ -87,9 +116,9 @@ func (p *Process) explain(err error, silence time.Duration) error {
 	return fmt.Errorf("%w: %s", ErrEnded, how)
 }
 
-// Wait waits for the process to end by itself after Done and fails when it does
+// wait waits for the process to end by itself after Done and fails when it does
 // not, or when its exit status says that something went wrong after all.
-func (p *Process) Wait() error {
+func (p *process) wait() error {
 	p.orders.Close()
 	select {
 	case <-p.ended:
@@ -102,9 +131,9 @@ func (p *Process) Wait() error {
 	return nil
 }
 
-// Close kills the process if it still runs and waits until it is gone, so that
-// nobody writes to the spool afterwards. It can be called again.
-func (p *Process) Close() {
+// close kills the process if it still runs and waits until it is gone, so that
+// nobody writes to its files afterwards. It can be called again.
+func (p *process) close() {
 	p.cancel()
 	<-p.ended
 	p.orders.Close()

@@ -88,7 +88,7 @@ func TestArchives(t *testing.T) {
 					t.Run(fmt.Sprintf("%s as %s, %s, %s", name, kind, packing, way), func(t *testing.T) {
 						r := serveAll(t, wire.Request{Source: wire.Source{Kind: kind}}, open(t, b))
 						r.wantImage(t, i)
-						if left, _ := filepath.Glob(filepath.Join(r.dir, "source-*")); len(left) != 0 {
+						if left, _ := filepath.Glob(filepath.Join(r.dir, "source", "source-*")); len(left) != 0 {
 							t.Errorf("files of the archive are left: %q", left)
 						}
 					})
@@ -141,7 +141,7 @@ func TestArchivesRefused(t *testing.T) {
 		code  wire.Code
 		words string
 	}{
-		"nothing":               {nil, wire.CodeType, "neither"},
+		"nothing":               {nil, wire.CodeOther, "empty"},
 		"other tar":             {forge.Tar(forge.File("a", "b")), wire.CodeType, "neither"},
 		"no tar":                {bytes.Repeat([]byte("x"), 4096), wire.CodeLayer, "damaged"},
 		"xz":                    {[]byte("\xfd7zXZ\x00 and so on"), wire.CodeType, "xz"},

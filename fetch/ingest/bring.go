@@ -4,33 +4,35 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"rkt/cas"
 	"rkt/fetch/ingest/fault"
-	"rkt/fetch/ingest/tarball"
 	"rkt/fetch/wire"
 	"rkt/image"
-	"rkt/image/layer"
+	"rkt/internal/mutant"
 )
 
 const (
 	// defaultParallel keeps two processors busy while a third layer waits for
 	// the network.
 	defaultParallel = 3
-	// maxTars bounds the tars of an image in bytes; what a disk holds is usually
-	// less.
+	// maxTars bounds what an archive may lay into the spool in bytes; what a disk
+	// holds is usually less.
 	maxTars = 256 << 30
-	// windowMemory bounds the memory for windows of all zstd layers in bytes. A
-	// single window may be larger; it is then the only one.
-	windowMemory = 40 << 20
+	// packedSize is how much of a layer is passed on at once, in bytes: little
+	// enough that it is still in the processor's cache for who reads it.
+	packedSize = 128 << 10
 )
 
-// bringer brings the layers of one image into the spool.
+// bringer brings the layers of one image to those who read them.
 type bringer struct {
 	from     source
 	out      spool
@@ -38,8 +40,7 @@ type bringer struct {
 	manifest *image.Manifest
 	parallel int
 	keepBlob bool
-	room     *budget
-	windows  *shares
+	grants   *grants
 	wanted   map[cas.Digest]int // how often each layer is wanted
 }
 
@@ -84,7 +85,8 @@ func (b *bringer) bring(ctx context.Context, order wire.Order) error {
 	return context.Cause(ctx)
 }
 
-// layer brings one layer from the first place that has it right.
+// layer brings one layer from the first place that has it right. Each place
+// begins with a new reader: what the one before has read was wrong.
 func (b *bringer) layer(ctx context.Context, i int) error {
 	d := b.manifest.Layers[i]
 	var last error
@@ -93,65 +95,121 @@ func (b *bringer) layer(ctx context.Context, i int) error {
 			b.report.note(fmt.Sprintf("layer %d: %v; going on with %s", i+1, last, from.where))
 		}
 		if last = b.try(ctx, i, d, from); last == nil {
-			return b.report.send(wire.Message{Type: wire.Layer, Layer: uint32(i)})
+			return nil
 		}
-		// A layer that is what the manifest means is the same everywhere, and so
-		// is our disk.
 		if code := fault.Code(last); ctx.Err() != nil || code == wire.CodeSpace || code == wire.CodeLayer || code == wire.CodeTooLarge {
-			break
+			break // our disk is the same everywhere
 		}
 	}
 	return last
 }
 
-func (b *bringer) try(ctx context.Context, i int, d image.Descriptor, from blob) error {
+func (b *bringer) try(ctx context.Context, i int, d image.Descriptor, from blob) (err error) {
 	if from.adopt != nil && !b.keepBlob && b.wanted[d.Digest] == 1 {
-		return b.adopt(i, d, from)
+		return b.give(ctx, i, d, from)
 	}
-	a := &attempt{b: b, index: i, d: d, from: from}
-	return a.run(ctx)
+	to, err := b.grants.pipe(uint32(i))
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, to)
+	var keep *os.File
+	if b.keepBlob {
+		if keep, err = b.out.create(fmt.Sprintf(wire.LayerBlob, i)); err != nil {
+			return err
+		}
+		defer closeInto(&err, keep)
+	}
+	s := &sender{d: d, from: from, to: to, keep: keep, told: progress{r: b.report, layer: uint32(i), total: d.Size}}
+	if err := s.send(ctx); err != nil {
+		return err
+	}
+	// Before the pipe is closed: who reads must not seem to be done first.
+	return b.report.send(wire.Message{Type: wire.Layer, Layer: uint32(i)})
 }
 
-// adopt makes an uncompressed layer that lies in the spool already the layer's
-// tar: it is read, but not copied.
-func (b *bringer) adopt(i int, d image.Descriptor, from blob) (err error) {
+// give gives an uncompressed layer that lies in the spool already away as the
+// layer's tar: it is read, but not copied.
+func (b *bringer) give(ctx context.Context, i int, d image.Descriptor, from blob) error {
 	name := fmt.Sprintf(wire.LayerTar, i)
 	if err := from.adopt(name); err != nil {
 		return err
 	}
-	tar, err := b.out.open(name)
+	check := func(context.Context) (io.ReadCloser, error) { return openPlain(b.out.dir, name) }
+	s := &sender{d: d, from: blob{open: check}, told: progress{r: b.report, layer: uint32(i), total: d.Size}}
+	if err := s.send(ctx); err != nil {
+		return err
+	}
+	return b.report.send(wire.Message{Type: wire.Given, Layer: uint32(i)})
+}
+
+// sender passes a layer on as it comes and verifies it.
+type sender struct {
+	d    image.Descriptor
+	from blob
+	to   *os.File // a pipe, or nil
+	keep *os.File // the bytes as they come, or nil
+	told progress
+}
+
+// send never takes more than one byte too many. It returns nil when all bytes
+// were sent and are right; when who reads has had enough of them it stops, and
+// that one says why.
+func (s *sender) send(ctx context.Context) (err error) {
+	r, err := s.from.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer closeInto(&err, tar)
-	facts, err := b.out.create(fmt.Sprintf(wire.LayerFacts, i))
-	if err != nil {
-		return err
-	}
-	defer closeInto(&err, facts)
-	scanner := tarball.NewScanner(layer.NewWriter(facts))
-	told := progress{r: b.report, layer: uint32(i), total: d.Size}
+	defer closeInto(&err, r)
 	hash := sha256.New()
-	buf := make([]byte, plainSize)
-	for {
-		n, err := fill(tar, buf)
+	all := make([]byte, packedSize)
+	for left := s.d.Size; ; {
+		buf := all[:min(int64(len(all)), left+1)]
+		n, err := fill(r, buf)
+		if left -= int64(n); left < 0 && !mutant.On("nosize") {
+			return fault.New(wire.CodeDigest, "it has more than the %d bytes it should have", s.d.Size)
+		}
 		hash.Write(buf[:n])
-		told.add(n)
-		if _, err := scanner.Write(buf[:n]); err != nil {
+		if stop, err := s.pass(buf[:n]); stop || err != nil {
 			return err
 		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
+		s.told.add(n)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			continue
+		case err != io.EOF:
 			return err
+		case left > 0:
+			return fault.New(wire.CodeDigest, "it has %d bytes, want %d", s.d.Size-left, s.d.Size)
+		}
+		return checkSum(hash.Sum(nil), s.d.Digest)
+	}
+}
+
+// pass hands bytes on; stop says that nobody reads any more.
+func (s *sender) pass(b []byte) (stop bool, err error) {
+	if s.keep != nil {
+		if _, err := s.keep.Write(b); err != nil {
+			return false, err
 		}
 	}
-	if err := checkSum(hash.Sum(nil), d.Digest); err != nil {
-		return err
+	if s.to == nil {
+		return false, nil
 	}
-	_, err = scanner.Close()
-	return err
+	_, err = s.to.Write(b)
+	if errors.Is(err, unix.EPIPE) {
+		return true, nil
+	}
+	return false, err
+}
+
+func checkSum(sum []byte, want cas.Digest) error {
+	if got := fmt.Sprintf("%x", sum); got != want.Hex() && !mutant.On("nodigest") {
+		return fault.New(wire.CodeDigest, "got the digest sha256:%s, want %v", got, want)
+	}
+	return nil
 }
 
 // open opens a file of the spool.
@@ -178,42 +236,4 @@ func (b *budget) giveBack(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.left += n
-}
-
-// shares is memory that layers reserve before they use it.
-type shares struct {
-	mu          sync.Mutex
-	freed       chan struct{} // closed and made anew when some is given back
-	used, limit int64
-}
-
-func newShares(limit int64) *shares { return &shares{freed: make(chan struct{}), limit: limit} }
-
-// acquire waits until n bytes are free, or all if n is more than there are, and
-// returns how many it has reserved.
-func (s *shares) acquire(ctx context.Context, n int64) (int64, error) {
-	n = min(n, s.limit)
-	for {
-		s.mu.Lock()
-		freed := s.freed
-		if s.used+n <= s.limit {
-			s.used += n
-			s.mu.Unlock()
-			return n, nil
-		}
-		s.mu.Unlock()
-		select {
-		case <-freed:
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		}
-	}
-}
-
-func (s *shares) release(n int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.used -= n
-	close(s.freed)
-	s.freed = make(chan struct{})
 }

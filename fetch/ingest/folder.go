@@ -52,23 +52,36 @@ func readAll(f folder, path string, limit int64) (b []byte, err error) {
 	return b, nil
 }
 
-// dirFolder is a folder on disk.
-type dirFolder struct{ dir *os.File }
+// layoutFolder is an image layout on disk, whose files the privileged half opens:
+// they may be readable by few.
+type layoutFolder struct{ files *grants }
 
-func (d dirFolder) open(path string) (*content, error) {
-	f, err := openPlain(d.dir, path)
+func (l layoutFolder) open(path string) (*content, error) {
+	f, err := l.files.file(path)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
+	size, err := plainSizeOf(f, path)
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("stat %.200q: %w", path, err)
+		return nil, err
 	}
-	return &content{Reader: f, Closer: f, size: info.Size()}, nil
+	return &content{Reader: f, Closer: f, size: size}, nil
 }
 
-func (d dirFolder) close() {}
+func (layoutFolder) close() {}
+
+// plainSizeOf returns the size of f, which must be a plain file.
+func plainSizeOf(f *os.File, path string) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("stat %.200q: %w", path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return 0, fault.New(wire.CodeType, "%.200q is not a plain file", path)
+	}
+	return info.Size(), nil
+}
 
 // openPlain opens a plain file in or below dir for reading. Links, which may
 // lead anywhere, and what would make us wait or is a device are refused.
@@ -80,11 +93,7 @@ func openPlain(dir *os.File, path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %.200q: %w", path, err)
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fault.New(wire.CodeType, "%.200q is not a plain file", path)
-	}
-	if err != nil {
+	if _, err := plainSizeOf(f, path); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -12,14 +12,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
+	"rkt/fetch/confined"
 	"rkt/fetch/ingest/forge"
 	"rkt/fetch/wire"
+	"rkt/image"
 	"rkt/image/layer"
 )
 
@@ -140,7 +141,20 @@ func serveAll(t testing.TB, request wire.Request, source *os.File) result {
 	})
 }
 
-// serveRequest runs a request in this process and orders the layers that want says.
+// TestMain: the test binary is rkt-fetch too, when it is started under that name,
+// so that every attack goes through the processes that it would go through.
+func TestMain(m *testing.M) {
+	if os.Args[0] == "rkt-fetch" {
+		if err := Main(os.Args, Options{Pause: time.Millisecond}); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// serveRequest runs a request, confined as rkt does, and orders the layers that
+// want says.
 func serveRequest(t testing.TB, request wire.Request, source *os.File, want func(layers int) []bool) result {
 	t.Helper()
 	r := result{dir: t.TempDir()}
@@ -149,8 +163,10 @@ func serveRequest(t testing.TB, request wire.Request, source *os.File, want func
 		t.Fatal(err)
 	}
 	defer spool.Close()
-	orders, toOrders := io.Pipe()
-	fromReport, report := io.Pipe()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	request.Version = wire.Version
 	if request.Mode == "" {
 		request.Mode = wire.Fetch
@@ -158,51 +174,58 @@ func serveRequest(t testing.TB, request wire.Request, source *os.File, want func
 	if request.Platform.OS == "" {
 		request.Platform = wire.Platform{OS: "linux", Arch: "amd64"}
 	}
-	var talk sync.WaitGroup
-	talk.Go(func() {
-		if err := wire.WriteRequest(toOrders, request); err != nil {
-			toOrders.CloseWithError(err)
+	s, err := confined.Start(context.Background(), confined.Options{Program: self, Demand: true}, spool, source, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for {
+		m, err := s.Receive(time.Minute)
+		if err != nil {
+			r.err = err
+			return r
 		}
-		for {
-			m, err := wire.Receive(fromReport)
-			if err != nil {
-				if err != io.EOF {
-					t.Errorf("Receive() = %v", err)
-				}
-				return
+		r.messages = append(r.messages, m)
+		switch m.Type {
+		case wire.Done:
+			return r
+		case wire.Failed:
+			r.err = errors.New(m.Text)
+			return r
+		case wire.Resolved:
+			if err := s.Order(r.layers(t, want)); err != nil {
+				t.Fatalf("Order() = %v", err)
 			}
-			r.messages = append(r.messages, m)
-			if m.Type == wire.Resolved {
-				if err := wire.SendOrder(toOrders, wire.Order{Want: want(r.layerCount(t))}); err != nil {
-					t.Errorf("SendOrder() = %v", err)
-				}
-			}
 		}
-	})
-	r.err = Serve(context.Background(), Files{Spool: spool, Report: report, Orders: orders, Pause: time.Millisecond, Source: func() (*os.File, error) {
-		if source == nil {
-			return nil, errors.New("no source")
-		}
-		return source, nil
-	}})
-	report.Close()
-	talk.Wait()
-	return r
+	}
 }
 
-// layerCount reads the manifest in the spool.
-func (r *result) layerCount(t testing.TB) int {
-	t.Helper()
-	var m struct{ Layers []any }
-	if err := json.Unmarshal(r.file(t, wire.ManifestFile), &m); err != nil {
-		t.Errorf("manifest in the spool: %v", err)
+// layers is the order.
+func (r *result) layers(t testing.TB, want func(layers int) []bool) []confined.Layer {
+	m, err := image.ParseManifest(r.file(t, wire.ManifestFile))
+	if err != nil {
+		t.Fatalf("manifest in the spool: %v", err)
 	}
-	return len(m.Layers)
+	var layers []confined.Layer
+	for i, w := range want(len(m.Layers)) {
+		packing, _ := m.Layers[min(i, len(m.Layers)-1)].Compression()
+		layers = append(layers, confined.Layer{Want: w, Packing: string(packing)})
+	}
+	return layers
+}
+
+// path is where a file is: what the source makes has its own folder.
+func (r *result) path(name string) string {
+	path := filepath.Join(r.dir, name)
+	if _, err := os.Stat(path); err != nil {
+		path = filepath.Join(r.dir, "source", name)
+	}
+	return path
 }
 
 func (r *result) file(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(r.dir, name))
+	b, err := os.ReadFile(r.path(name))
 	if err != nil {
 		t.Errorf("read spool: %v", err)
 	}

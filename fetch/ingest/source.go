@@ -44,7 +44,7 @@ type blob struct {
 }
 
 // openSource opens what the request names.
-func openSource(ctx context.Context, request wire.Request, file *os.File, pause time.Duration, out spool, report *reporter) (source, error) {
+func openSource(ctx context.Context, request wire.Request, file *os.File, files *grants, pause time.Duration, out spool, report *reporter) (source, error) {
 	s := request.Source
 	if s.Kind == wire.Registry {
 		return newRegistrySource(s, registry.Options{
@@ -52,7 +52,7 @@ func openSource(ctx context.Context, request wire.Request, file *os.File, pause 
 		}, report)
 	}
 	if s.Kind == wire.Layout {
-		return newLayoutSource(dirFolder{file}, s)
+		return newLayoutSource(layoutFolder{files}, s)
 	}
 	archive, err := openArchive(ctx, file, out)
 	if err != nil {

@@ -79,17 +79,18 @@ func Receive(r io.Reader) (Message, error) {
 
 // check holds a message against what its type uses.
 func (m Message) check() error {
-	if m.Type < Resolved || m.Type > Failed {
+	if m.Type < Resolved || m.Type > Open {
 		return malformed("unknown message type %d", m.Type)
 	}
-	ofLayer := m.Type == Progress || m.Type == Layer
-	hasText := m.Type == Note || m.Type == Failed
+	ofLayer := m.Type == Progress || m.Type == Layer || m.Type == Need || m.Type == Given
+	hasText := m.Type == Note || m.Type == Failed || m.Type == Signed || m.Type == Stranger || m.Type == Open || m.Type == Confined && m.Text != ""
+	hasBytes := m.Type == Progress || m.Type == Need || m.Type == Open || m.Type == Confined
 	switch {
 	case m.Layer >= MaxLayers, m.Layer != 0 && !ofLayer:
 		return malformed("layer %d in a message of type %d", m.Layer, m.Type)
-	case m.Type != Progress && (m.Bytes != 0 || m.Total != 0), m.Bytes > m.Total:
+	case !hasBytes && (m.Bytes != 0 || m.Total != 0), m.Bytes > m.Total:
 		return malformed("%d of %d bytes in a message of type %d", m.Bytes, m.Total, m.Type)
-	case m.Code > CodePlainHTTP, m.Code != CodeOther && m.Type != Failed:
+	case m.Code > CodeTrust, m.Code != CodeOther && m.Type != Failed:
 		return malformed("code %d in a message of type %d", m.Code, m.Type)
 	case hasText != (m.Text != ""), len(m.Text) > MaxText, !utf8.ValidString(m.Text):
 		return malformed("text of %d bytes in a message of type %d", len(m.Text), m.Type)

@@ -89,9 +89,19 @@ func (r Request) check() error {
 	if r.Parallel < 0 || r.Parallel > MaxParallel || r.StallSeconds < 0 || r.StallSeconds > MaxStall {
 		return malformed("%d transfers at once, stalled after %d s", r.Parallel, r.StallSeconds)
 	}
+	if (r.Trust != nil) != (r.Mode == Verify) {
+		return malformed("trust in a request of the mode %q", r.Mode)
+	}
 	switch r.Mode {
 	case Scan, Unpack:
 		return nil
+	case Inflate:
+		if r.Budget <= 0 {
+			return malformed("a budget of %d bytes", r.Budget)
+		}
+		return nil
+	case Verify:
+		return r.Trust.check()
 	case Fetch:
 		if r.Platform.OS == "" || r.Platform.Arch == "" {
 			return malformed("no platform")
@@ -107,7 +117,7 @@ func (s Source) check() error {
 	}
 	switch s.Kind {
 	case Layout, OCIArchive, DockerArchive, AnyArchive:
-		if s.Repository != "" || len(s.Endpoints) != 0 {
+		if s.Repository != "" || len(s.Endpoints) != 0 || s.Signatures {
 			return malformed("a local source with a registry")
 		}
 		return nil

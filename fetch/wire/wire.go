@@ -8,12 +8,15 @@ package wire
 // Version is the version of the protocol; both ends are installed together.
 const Version = 1
 
-// File descriptors that rkt-fetch is started with.
+// File descriptors that rkt-fetch is started with. Which of them a role has is
+// said at the role.
 const (
-	SpoolFD  = 3 // the spool folder, the only place it writes to
+	SpoolFD  = 3 // a folder, the only place it may make files in
 	ReportFD = 4 // it writes Messages here
 	OrderFD  = 5 // it reads the Request, then Orders, here
-	SourceFD = 6 // a local image: folder or file; absent for a registry
+	SourceFD = 6 // what it reads: a local image, a layer as it was sent, a tar
+	TarFD    = 7 // a file for the tar of a layer
+	FactsFD  = 8 // a file for the facts of a layer
 )
 
 // Names of the files it leaves in the spool folder.
@@ -21,8 +24,11 @@ const (
 	IndexFile    = "index"    // the image index, when the reference led through one
 	ManifestFile = "manifest" // the image manifest; synthesised for a docker archive
 	ConfigFile   = "config"   // the image config
-	// LayerTar and LayerFacts are formats that take the layer's position.
-	LayerTar   = "layer-%d.tar"
+	// SignaturesFile has the signatures that were found, when they were asked for.
+	SignaturesFile = "signatures"
+	// LayerTar takes the layer's position: a tar that was in the folder anyway, see Given.
+	LayerTar = "layer-%d.tar"
+	// LayerFacts likewise; the privileged side makes it.
 	LayerFacts = "layer-%d.facts"
 	// LayerBlob keeps the bytes as they came, with --keep-compressed.
 	LayerBlob = "layer-%d.blob"
@@ -35,9 +41,11 @@ type Mode string
 
 // The modes.
 const (
-	Fetch  Mode = "fetch"  // an image from Source into the spool
-	Scan   Mode = "scan"   // facts of the tar on SourceFD into the spool, as layer 0
-	Unpack Mode = "unpack" // the tar on SourceFD unpacked into the spool folder "root"
+	Fetch   Mode = "fetch"   // an image: documents into the spool, layers into pipes
+	Inflate Mode = "inflate" // a layer as it was sent, on SourceFD: tar and facts
+	Scan    Mode = "scan"    // facts of the tar on SourceFD
+	Unpack  Mode = "unpack"  // the tar on SourceFD unpacked into the spool folder "root"
+	Verify  Mode = "verify"  // the signatures on SourceFD held against Trust; no spool, no network
 )
 
 // Request is the first message to rkt-fetch, as one line of JSON.
@@ -51,6 +59,12 @@ type Request struct {
 	KeepBlob bool `json:"keepBlob,omitempty"`
 	// StallSeconds ends a transfer that brings nothing for so long; 0 = a default.
 	StallSeconds int `json:"stallSeconds,omitempty"`
+	// Packing is how the layer for Inflate is compressed: "", "gzip" or "zstd".
+	Packing string `json:"packing,omitempty"`
+	// Budget bounds the tar that Inflate makes, in bytes.
+	Budget int64 `json:"budget,omitempty"`
+	// Trust is for Verify.
+	Trust *Trust `json:"trust,omitempty"`
 }
 
 // Kind is where an image comes from.
@@ -59,7 +73,7 @@ type Kind string
 // The kinds of sources.
 const (
 	Registry      Kind = "registry"
-	Layout        Kind = "oci"            // SourceFD is an OCI image layout folder
+	Layout        Kind = "oci"            // an OCI image layout, whose files are asked for by Open
 	OCIArchive    Kind = "oci-archive"    // SourceFD is a tar of one, maybe compressed; may be a pipe
 	DockerArchive Kind = "docker-archive" // SourceFD is a `docker save` tar, maybe compressed; may be a pipe
 	AnyArchive    Kind = "archive"        // one of the two; rkt-fetch finds out
@@ -75,6 +89,8 @@ type Source struct {
 	// order: mirrors, then the registry itself.
 	Repository string     `json:"repository,omitempty"`
 	Endpoints  []Endpoint `json:"endpoints,omitempty"`
+	// Signatures asks for the signatures of the image too; not for a local one.
+	Signatures bool `json:"signatures,omitempty"`
 }
 
 // Endpoint is one registry host with what may be sent to it.
@@ -107,15 +123,25 @@ type Platform struct {
 // Type is the type of a Message or an Order.
 type Type uint8
 
-// Messages from rkt-fetch, in the order they come: Resolved; then, after an
-// Order to go on, Progress and Layer as they happen; Done or Failed last.
+// Messages. Every role begins with Confined, before it gets the request, and
+// ends with Done or Failed. The one that fetches an image says Resolved; then,
+// after an Order to go on, Need, Progress, Layer and Given as they happen.
 const (
 	Resolved Type = iota + 1 // Index, Manifest, Config are in the spool
 	Progress                 // Layer has Bytes of Total (compressed)
-	Layer                    // tar and facts of Layer are in the spool and closed
+	Layer                    // all of Layer has been sent through its pipe, and was right
 	Note                     // Text for the user (retry, fallback); may come at any time
 	Done
-	Failed // Code and Text say why
+	Failed   // Code and Text say why
+	Signed   // of a Verify, before Done: Text is the Signer whose signature is accepted
+	Stranger // of a Verify: Text is a Signer who is none of those in Trust
+	Confined // Bytes has the Lines in force, of those in Total; Text says why the others are not
+	// Need asks for something and is answered by a Grant. Of the one that fetches:
+	// a pipe to what inflates Layer anew from its first byte. Of what inflates:
+	// Bytes of memory.
+	Need
+	Given // the tar of Layer lies in the spool as LayerTar, and is right
+	Open  // asks for the file Text of the image layout; Bytes is the number of the Grant
 )
 
 // Message is what rkt-fetch reports.
@@ -148,6 +174,9 @@ const (
 	CodeStall          // nothing came for too long
 	CodeSpace          // the spool's filesystem is full
 	CodePlainHTTP      // the registry answers in plain http
+	CodeUnsigned       // of a Verify: there is no signature at all
+	CodeSignature      // of a Verify: no signature is one that Trust accepts
+	CodeTrust          // of a Verify: a key, an identity or the root in Trust is unusable
 )
 
 // Order is what fetch answers to Resolved: which layers to bring (true = bring,

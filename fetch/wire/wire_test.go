@@ -84,7 +84,7 @@ func TestReceiveRefuses(t *testing.T) {
 		"layer of no layer":     {encode(byte(Done), 0, 0, 1, 0, 0, ""), ErrMalformed},
 		"more than there is":    {encode(byte(Progress), 0, 0, 0, 2, 1, ""), ErrMalformed},
 		"bytes of no progress":  {encode(byte(Layer), 0, 0, 0, 0, 1, ""), ErrMalformed},
-		"unknown code":          {encode(byte(Failed), byte(CodePlainHTTP)+1, 1, 0, 0, 0, "x"), ErrMalformed},
+		"unknown code":          {encode(byte(Failed), byte(CodeTrust)+1, 1, 0, 0, 0, "x"), ErrMalformed},
 		"code without failure":  {encode(byte(Note), 1, 1, 0, 0, 0, "x"), ErrMalformed},
 		"text of no text":       {encode(byte(Done), 0, 1, 0, 0, 0, "x"), ErrMalformed},
 		"failure without words": {encode(byte(Failed), 0, 0, 0, 0, 0, ""), ErrMalformed},

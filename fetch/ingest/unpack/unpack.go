@@ -82,11 +82,10 @@ func (m *maker) folder(f *os.File, prefix string, d *layer.Inode) error {
 		}
 	}
 	if d.Opaque {
-		// Which of them counts is up to how the overlay is mounted.
-		for _, name := range []string{"trusted.overlay.opaque", "user.overlay.opaque"} {
-			if err := unix.Fsetxattr(int(f.Fd()), name, []byte("y"), 0); err != nil {
-				return fmt.Errorf("mark folder as opaque by %q: %w", name, err)
-			}
+		// The mark of an overlay that is mounted with userxattr, as all of ours are;
+		// the other one takes the rights of an administrator.
+		if err := unix.Fsetxattr(int(f.Fd()), "user.overlay.opaque", []byte("y"), 0); err != nil {
+			return fmt.Errorf("mark folder as opaque: %w", err)
 		}
 	}
 	return attributes(f, d)
