@@ -11,14 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// files makes n files whose content is their index, and moves them to the
-// numbers that swapping them takes: the first is where the last is to be, and
-// so on.
-func files(t *testing.T, n int) []int {
+// files makes n files whose content is their index, with numbers from min on, in
+// falling order: some are where others are to be.
+func files(t *testing.T, n, min int) []int {
 	t.Helper()
 	fds := make([]int, n)
 	for i := range fds {
-		f, err := unix.MemfdCreate("passed", unix.MFD_CLOEXEC)
+		low, err := unix.MemfdCreate("passed", unix.MFD_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, min)
+		unix.Close(low)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,12 +39,13 @@ func files(t *testing.T, n int) []int {
 // The files reach the program as 3, 4 and so on whatever their numbers were, and
 // however many there are: also where the pipes to the parent would be.
 func TestPassedFilesHaveTheirNumbersAndNothingElseIsOpen(t *testing.T) {
-	for _, n := range []int{0, 1, 2, 60} {
+	for _, test := range [][2]int{{0, 0}, {1, 0}, {2, 0}, {60, 0}, {60, 100}} {
+		n := test[0]
 		out, in, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		fds := files(t, n)
+		fds := files(t, n, test[1])
 		want := ""
 		for i := range n {
 			want += fmt.Sprintf("%d:%d; ", 3+i, n-1-i)
