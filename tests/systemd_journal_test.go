@@ -229,7 +229,7 @@ func TestSystemdLogs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.Remove(file)
-	mustTool(t, "setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", "logger --journald="+file)
+	mustTool(t, "sh", "-c", "setpriv --reuid=65534 --clear-groups logger --journald <"+file)
 	if got := h.must("logs", "--follow", "talker"); got != "1\n2\n3\n4\n5\nend" {
 		t.Errorf("the logs are %q", got)
 	}

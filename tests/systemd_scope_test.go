@@ -9,16 +9,20 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
+
+// sessions is how many sessions the tests have made.
+var sessions atomic.Int64
 
 // fromShell makes a command one that a user types after a login: in the scope of
 // a session.
 func fromShell(t testing.TB) func(*exec.Cmd) {
 	needSystemd(t)
 	return func(c *exec.Cmd) {
-		// --unit: another name than that of any session.
-		args := append([]string{"systemd-run", "--quiet", "--scope", "--slice=user.slice", "--collect", "--unit=session-test.scope", "--"}, c.Args...)
+		name := fmt.Sprintf("--unit=session-test%d.scope", sessions.Add(1))
+		args := append([]string{"systemd-run", "--quiet", "--scope", "--slice=user.slice", "--collect", name, "--"}, c.Args...)
 		c.Path, c.Args = "/usr/bin/systemd-run", args
 	}
 }

@@ -13,11 +13,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
 
 // How long others may take.
@@ -135,21 +137,29 @@ func open(ctx context.Context, socket string, private bool) (*Manager, error) {
 	}
 	m := &Manager{conn: conn, private: private}
 	if err := m.call(ctx, managerName, managerPath, ping).Store(); err != nil {
-		return nil, errors.Join(&UnreachableError{cause(ctx, err)}, conn.Close())
+		return nil, errors.Join(&UnreachableError{fmt.Errorf("ping over %s: %w", socket, cause(ctx, err))}, conn.Close())
 	}
 	return m, nil
 }
 
 // dial connects to a socket and says who it is.
 func dial(ctx context.Context, socket string, private bool) (*dbus.Conn, error) {
-	conn, err := dbus.Dial("unix:path=" + dbus.EscapeBusAddressValue(socket))
+	pipe, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, err
+	}
+	conn, err := dbus.NewConn(pipe)
+	if err != nil {
+		return nil, errors.Join(err, pipe.Close())
 	}
 	// What blocks below goes on with an error when the connection is closed.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))})
-	if err == nil && !private {
+	switch {
+	case err != nil:
+	case private:
+		err = awaitRead(ctx, pipe.(*net.UnixConn))
+	default:
 		err = conn.Hello()
 	}
 	if !stop() && err == nil {
@@ -160,6 +170,30 @@ func dial(ctx context.Context, socket string, private bool) (*dbus.Conn, error) 
 		return nil, fmt.Errorf("connect to %s: %w", socket, cause(ctx, err))
 	}
 	return conn, nil
+}
+
+// awaitRead waits until the other side has read what was written. Systemd's own
+// socket needs that between the authentication and the first message: what
+// systemd reads together with the end of the former, it looks at when something
+// else arrives, which may be never. It answers nothing that could be waited for.
+func awaitRead(ctx context.Context, pipe *net.UnixConn) error {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
+		var left int
+		var ioctlErr error
+		err := raw.Control(func(fd uintptr) { left, ioctlErr = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+		if err = errors.Join(err, ioctlErr); err != nil || left == 0 {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // cause is why ctx ended, if it did, else err.

@@ -3,6 +3,7 @@ package systemd
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -321,5 +322,40 @@ func TestRegister(t *testing.T) {
 		if (err == nil) != c.good || !slices.Equal(c.fake.calls, c.want) {
 			t.Errorf("%s: %v, calls %q, want %q", c.name, err, c.fake.calls, c.want)
 		}
+	}
+}
+
+// TestAwaitRead waits for a reader that takes its time, and gives up on one that
+// never comes.
+func TestAwaitRead(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "socket")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	other, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := c.Write([]byte("BEGIN\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errSilent)
+	defer cancel()
+	if err := awaitRead(ctx, c.(*net.UnixConn)); !errors.Is(err, errSilent) {
+		t.Errorf("nobody reads: %v", err)
+	}
+	if _, err := other.Read(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	if err := awaitRead(t.Context(), c.(*net.UnixConn)); err != nil {
+		t.Errorf("everything was read: %v", err)
 	}
 }
