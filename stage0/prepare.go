@@ -185,12 +185,12 @@ func describe(ctx context.Context, env *Env, a *plan.App) error {
 	}
 	visible, err := env.Layers.Visible(ctx, diffIDs)
 	if err != nil {
-		return fmt.Errorf("look at the layers of image %s: %w", a.Reference, err)
+		return damagedIn(a.Reference, fmt.Errorf("look at the layers of image %s: %w", a.Reference, err))
 	}
 	a.Layers = slices.Clone(visible)
 	slices.Reverse(a.Layers)
 	if a.Accounts, err = env.Layers.Accounts(ctx, diffIDs); err != nil {
-		return fmt.Errorf("read the accounts of image %s: %w", a.Reference, err)
+		return damagedIn(a.Reference, fmt.Errorf("read the accounts of image %s: %w", a.Reference, err))
 	}
 	return nil
 }

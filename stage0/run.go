@@ -119,9 +119,11 @@ func (e *Env) lend(ctx context.Context, p *Prepared, o RunOptions, done *undo.St
 		return nil, err
 	}
 	e.did("made cgroups")
-	if host.Layers, err = e.Layers.Ensure(ctx, p.layers()); err != nil {
-		return nil, fmt.Errorf("mount layers: %w", err)
+	layers := p.layers()
+	if host.Layers, err = e.Layers.Ensure(ctx, layers); err != nil {
+		return nil, p.damagedImage(fmt.Errorf("mount layers: %w", err))
 	}
+	host.Integrity = string(e.Layers.Tier(layers))
 	e.did("mounted the layers")
 	host.RunDir = filepath.Join(e.RunDir, podsRunDir, uuid)
 	for _, dir := range []string{filepath.Dir(host.RunDir), host.RunDir} {

@@ -29,7 +29,8 @@ type Status struct {
 
 	Stage1  string `json:"stage1,omitempty"`
 	Network string `json:"network,omitempty"`
-	// Integrity says when the layers are compared with their digests.
+	// Integrity says when the layers are compared with their digests: the tier of
+	// integrity that a pod was started with.
 	Integrity string `json:"integrity,omitempty"`
 	// Ready is true once every app has been started.
 	Ready bool `json:"ready,omitempty"`
@@ -41,10 +42,6 @@ type Status struct {
 	// Problems are what could not be read of the pod, and why.
 	Problems []string `json:"problems,omitempty"`
 }
-
-// integrityBoot is the tier of integrity that there is: every layer is hashed
-// once per boot, before its first use.
-const integrityBoot = "boot"
 
 // AppStatus is what an app of a pod is doing.
 type AppStatus struct {
@@ -119,7 +116,6 @@ func (s *Status) describe(p *pod.Pod, c *contract.Pod) {
 	}
 	s.Stage1 = c.Stage1.Name
 	s.Network = string(c.Net.Mode)
-	s.Integrity = integrityBoot
 	s.Weakenings = c.Weakenings
 	s.Labels, s.Annotations = c.Labels, c.Annotations
 }
@@ -127,8 +123,9 @@ func (s *Status) describe(p *pod.Pod, c *contract.Pod) {
 func (s *Status) times(p *pod.Pod, c *contract.Pod) {
 	t := p.Times(c)
 	s.Created, s.Started = t.Created.UTC(), t.Started.UTC()
-	if s.State == pod.Running || s.State == pod.Orphaned {
-		if h, err := p.Host(); err == nil {
+	if h, err := p.Host(); err == nil && s.begun() {
+		s.Integrity = h.Integrity
+		if s.State == pod.Running || s.State == pod.Orphaned {
 			s.Unit = unitOf(h.Cgroup)
 		}
 	}

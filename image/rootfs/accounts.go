@@ -1,7 +1,9 @@
 package rootfs
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 
 	"rkt/cas"
 	"rkt/image/layer"
+	"rkt/internal/mutant"
 )
 
 // Accounts are the users and groups of a root: those of the topmost layer that
@@ -72,9 +75,30 @@ func problem(file, text string) error {
 	return fmt.Errorf("read %s of the image: %s", file, text)
 }
 
-// writeAccounts writes the accounts of a layer, and whether its root is opaque,
-// as a facts file.
-func writeAccounts(f *os.File, tree *layer.Tree) error {
+// maxAccounts bounds a file of accounts, in bytes.
+const maxAccounts = 64 << 20
+
+// accountsSum is what a file of accounts begins with: a sum over the layer's
+// digest and the facts after it.
+func accountsSum(d cas.Digest, facts []byte) []byte {
+	h := sha256.New()
+	h.Write([]byte("accounts of " + d.Hex() + "\n"))
+	h.Write(facts)
+	return h.Sum(nil)
+}
+
+// writeAccounts writes the accounts of a layer, and whether its root is opaque:
+// a sum, and a facts file.
+func writeAccounts(f *os.File, tree *layer.Tree, d cas.Digest) error {
+	var facts bytes.Buffer
+	if err := writeAccountFacts(&facts, tree); err != nil {
+		return err
+	}
+	_, err := f.Write(append(accountsSum(d, facts.Bytes()), facts.Bytes()...))
+	return err
+}
+
+func writeAccountFacts(f io.Writer, tree *layer.Tree) error {
 	w := layer.NewWriter(f)
 	if tree.OpaqueRoot {
 		if err := w.Fact(&layer.Fact{Path: ".", Kind: layer.Opaque}); err != nil {
@@ -110,15 +134,24 @@ func (l *Layers) declaredBy(ctx context.Context, d cas.Digest) (declared, error)
 		return declared{}, err
 	}
 	defer f.Close()
-	says, err := readAccounts(f)
+	says, err := readAccounts(f, d)
 	if errors.Is(err, layer.ErrMalformed) {
-		return declared{}, fmt.Errorf("accounts of layer %s: %w: %w", d, cas.ErrCorrupt, err)
+		return declared{}, damaged(d, fmt.Errorf("accounts of layer %s: %w: %w", d, cas.ErrCorrupt, err))
 	}
 	return says, err
 }
 
-func readAccounts(f *os.File) (says declared, err error) {
-	r := layer.NewReader(f)
+// readAccounts reads and verifies a file of accounts: a name in it decides which
+// user an app is. The error of a damaged one is layer.ErrMalformed.
+func readAccounts(f *os.File, d cas.Digest) (says declared, err error) {
+	b, err := io.ReadAll(io.LimitReader(f, maxAccounts))
+	if err != nil {
+		return declared{}, err
+	}
+	if len(b) < sha256.Size || !bytes.Equal(b[:sha256.Size], accountsSum(d, b[sha256.Size:])) && !mutant.On("noverifyaccounts") {
+		return declared{}, fmt.Errorf("%w: it does not have the content it was written with", layer.ErrMalformed)
+	}
+	r := layer.NewReader(bytes.NewReader(b[sha256.Size:]))
 	for {
 		fact, err := r.Next()
 		if errors.Is(err, io.EOF) {

@@ -38,7 +38,7 @@ func (l *Layers) Check(ctx context.Context, d cas.Digest) error {
 // mounted.
 func (l *Layers) Forget(ctx context.Context, d cas.Digest) error {
 	own := l.o.Stores.CAS()
-	for _, kind := range []string{kindIndex, kindDir, kindAccounts} {
+	for _, kind := range []string{kindVerity, kindIndex, kindDir, kindAccounts} {
 		if err := own.RemoveDerived(ctx, kind, d); err != nil {
 			return fmt.Errorf("forget layer %s: %w", d, err)
 		}
@@ -108,7 +108,7 @@ func (l *Layers) checkDir(ctx context.Context, dir *os.File, store *cas.Store, d
 		return err
 	}
 	defer folder.Close()
-	if err := verifyDir(ctx, folder); err != nil {
+	if err := verifyDir(ctx, folder, nil); err != nil {
 		return err
 	}
 	if l.o.Tars == nil {

@@ -99,7 +99,7 @@ func makeDerived(ctx context.Context, dir, tar, facts *os.File, d cas.Digest) er
 	if err != nil {
 		return err
 	}
-	return create(dir, accountsName, func(f *os.File) error { return writeAccounts(f, tree) })
+	return create(dir, accountsName, func(f *os.File) error { return writeAccounts(f, tree, d) })
 }
 
 // readTree builds the tree of a layer from its facts.
@@ -129,7 +129,7 @@ func (l *Layers) derive(ctx context.Context, store *cas.Store, kind string, d ca
 		return err
 	}
 	defer tar.Close()
-	if err := verifyTar(ctx, tar, d); err != nil {
+	if err := verifyTar(ctx, tar, d, nil); err != nil {
 		return err
 	}
 	in, err := l.o.Stores.CAS().Ingest(ctx)
@@ -170,7 +170,7 @@ func (l *Layers) unpack(ctx context.Context, dir *os.File, name string, tar *os.
 	if err := l.o.Tars.Unpack(ctx, tar, folder); err != nil {
 		return fmt.Errorf("unpack tar: %w", err)
 	}
-	sum, err := sumTree(ctx, folder)
+	sum, err := sumTree(ctx, folder, nil)
 	if err != nil {
 		return err
 	}

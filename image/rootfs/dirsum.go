@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rkt/cas"
+	"rkt/internal/mutant"
 	"rkt/internal/safepath"
 )
 
@@ -25,7 +26,7 @@ const (
 
 // verifyDir sums an unpacked layer again. The error is cas.ErrCorrupt when the
 // sum is another than it was.
-func verifyDir(ctx context.Context, folder *os.File) error {
+func verifyDir(ctx context.Context, folder *os.File, m *meter) error {
 	f, err := safepath.OpenBeneath(folder, sumFile, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("%w: %w", cas.ErrCorrupt, err)
@@ -35,11 +36,11 @@ func verifyDir(ctx context.Context, folder *os.File) error {
 	if err != nil {
 		return err
 	}
-	got, err := sumTree(ctx, folder)
+	got, err := sumTree(ctx, folder, m)
 	if err != nil {
 		return err
 	}
-	if got != string(want) {
+	if got != string(want) && !mutant.On("noverifydir") {
 		return fmt.Errorf("unpacked layer %q has other content: %w", folder.Name(), cas.ErrCorrupt)
 	}
 	return nil
@@ -48,13 +49,13 @@ func verifyDir(ctx context.Context, folder *os.File) error {
 // sumTree returns a digest of everything that the files in treeDir show, but
 // for their times: a filesystem may keep those less precisely, and reading
 // changes some.
-func sumTree(ctx context.Context, folder *os.File) (string, error) {
+func sumTree(ctx context.Context, folder *os.File, m *meter) (string, error) {
 	root, err := safepath.OpenBeneath(folder, treeDir, unix.O_DIRECTORY|unix.O_RDONLY, 0)
 	if err != nil {
 		return "", err
 	}
 	defer root.Close()
-	w := &treeSum{ctx: ctx, sum: sha256.New(), buf: make([]byte, readSize), links: map[uint64]string{}}
+	w := &treeSum{ctx: ctx, meter: m, sum: sha256.New(), buf: make([]byte, readSize), links: map[uint64]string{}}
 	if err := w.add(root, "."); err != nil {
 		return "", fmt.Errorf("sum unpacked layer: %w", err)
 	}
@@ -63,6 +64,7 @@ func sumTree(ctx context.Context, folder *os.File) (string, error) {
 
 type treeSum struct {
 	ctx   context.Context
+	meter *meter
 	sum   hash.Hash
 	buf   []byte
 	links map[uint64]string // first name of what has several, by inode
@@ -140,6 +142,7 @@ func (w *treeSum) content(f *os.File, size int64) error {
 	}
 	defer r.Close()
 	w.line(size)
+	w.meter.add(size)
 	n, err := io.CopyBuffer(struct{ io.Writer }{w.sum}, struct{ io.Reader }{r}, w.buf)
 	if err == nil && n != size {
 		err = io.ErrUnexpectedEOF

@@ -15,16 +15,16 @@ import (
 )
 
 // Ensure mounts those of the layers that are not mounted, and tells where all
-// are, by the hex digits of their diff IDs. The first time in a boot a layer is
-// hashed; the error is cas.ErrCorrupt when it is damaged, cas.ErrNotFound when
-// it is in no store. The layers stay mounted until Release.
+// are, by the hex digits of their diff IDs. They are hashed when their tier says
+// so; the error is a *DamagedError when one is damaged, cas.ErrNotFound when it is
+// in no store, *NoVerityError when the tier is not to be had. The layers stay mounted until Release.
 func (l *Layers) Ensure(ctx context.Context, diffIDs []cas.Digest) (map[string]contract.Mounted, error) {
 	s, err := openState(l.o.RunDir)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	missing, err := s.missing(ctx, diffIDs)
+	missing, err := l.missing(ctx, s, diffIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -48,8 +48,10 @@ func (l *Layers) Ensure(ctx context.Context, diffIDs []cas.Digest) (map[string]c
 // mountPoint is where a layer is in the namespace.
 func mountPoint(d cas.Digest) string { return "/" + d.Hex() }
 
-// missing returns those of the layers that are not mounted, each once.
-func (s *state) missing(ctx context.Context, diffIDs []cas.Digest) ([]cas.Digest, error) {
+// missing returns those of the layers that something must be done for, each once:
+// those that are not mounted, or not from the files in the store, or must be
+// hashed.
+func (l *Layers) missing(ctx context.Context, s *state, diffIDs []cas.Digest) ([]cas.Digest, error) {
 	// The lock waits for a Release that is under way: what is mounted when it
 	// is over stays.
 	release, err := s.shared(ctx)
@@ -67,12 +69,25 @@ func (s *state) missing(ctx context.Context, diffIDs []cas.Digest) ([]cas.Digest
 	var missing []cas.Digest
 	seen := make(map[cas.Digest]bool, len(diffIDs))
 	for _, d := range diffIDs {
-		if !seen[d] && (ns == nil || !s.isMounted(ns, d)) {
+		if !seen[d] && !l.served(s, ns, d) {
 			missing = append(missing, d)
 		}
 		seen[d] = true
 	}
 	return missing, nil
+}
+
+// served tells whether a layer is mounted as its tier wants it. ns may be nil.
+func (l *Layers) served(s *state, ns *namespace, d cas.Digest) bool {
+	if ns == nil {
+		return false
+	}
+	record, ok := s.mounted(ns, d)
+	if !ok {
+		return false
+	}
+	want, err := l.standing(d)
+	return err == nil && record.serves(want)
 }
 
 // sources are what layers are mounted from, by layer.
@@ -86,14 +101,17 @@ func (s sources) Close() {
 
 // prepareAll derives and verifies layers, several at once.
 func (l *Layers) prepareAll(ctx context.Context, s *state, layers []cas.Digest) (_ sources, err error) {
+	layers, total := l.bySize(layers)
+	m := &meter{tell: l.o.Hashing, total: total}
+	defer m.end()
 	prepared := make([]source, len(layers))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxParallel())
 	for i, d := range layers {
 		group.Go(func() (err error) {
-			prepared[i], err = l.prepare(ctx, s, d)
+			prepared[i], err = l.prepare(ctx, s, d, m)
 			if err != nil {
-				return fmt.Errorf("prepare layer %s: %w", d, err)
+				return damaged(d, fmt.Errorf("prepare layer %s: %w", d, err))
 			}
 			return nil
 		})
@@ -124,30 +142,35 @@ func (l *Layers) mountAll(ctx context.Context, s *state, from sources) error {
 	defer ns.Close()
 
 	mounts := map[cas.Digest]*os.File{}
+	records := map[cas.Digest]mountRecord{}
 	defer func() {
 		for _, m := range mounts {
 			m.Close()
 		}
 	}()
 	for d, one := range from {
-		if s.isMounted(ns, d) {
-			continue // by another process, meanwhile
+		store, ok := l.o.Stores.Find(d)
+		if !ok {
+			return fmt.Errorf("mount layer %s: %w", d, cas.ErrNotFound)
 		}
-		m, err := mount(l.choice.Driver, l.choice.DirectIO, one)
+		want := mountRecord{tier: l.tierOf(store), print: one.print}
+		records[d] = want
+		if record, ok := s.mounted(ns, d); ok && record.canBe(want) {
+			continue // by another process, meanwhile, or for another tier
+		}
+		m, err := mount(l.choice.Driver, l.choice.DirectIO && want.tier != Kernel, one)
 		if err != nil {
 			return fmt.Errorf("mount layer %s: %w", d, err)
 		}
 		mounts[d] = m
 	}
-	if len(mounts) == 0 {
-		return nil
+	if len(mounts) > 0 {
+		if err := ns.inside(func() error { return attachAll(mounts) }); err != nil {
+			return err
+		}
 	}
-	err = ns.inside(func() error { return attachAll(mounts) })
-	if err != nil {
-		return err
-	}
-	for d := range mounts {
-		if err := s.recordMounted(ns, d); err != nil {
+	for d, record := range records {
+		if err := s.recordMounted(ns, d, record); err != nil {
 			return fmt.Errorf("record mount of layer %s: %w", d, err)
 		}
 	}
@@ -177,12 +200,10 @@ func (l *Layers) namespace(s *state) (*namespace, error) {
 func attachAll(mounts map[cas.Digest]*os.File) error {
 	for d, m := range mounts {
 		point := mountPoint(d)
+		// One that is there belongs to somebody who was killed before he recorded
+		// it, or is of other files. It stays below, for who has just been told of it.
 		err := os.Mkdir(point, 0o700)
-		if errors.Is(err, os.ErrExist) {
-			// Somebody was killed between the mount and its record.
-			err = detach(point)
-		}
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("make mount point of layer %s: %w", d, err)
 		}
 		if err := unix.MoveMount(int(m.Fd()), "", unix.AT_FDCWD, point, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {

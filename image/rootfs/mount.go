@@ -15,6 +15,8 @@ type source struct {
 	tar           *os.File
 	index         *os.File // for the erofs drivers
 	derived, root *os.File // for the dir driver: the folder, and the files in it
+
+	print string // the files' fingerprint of before they were verified
 }
 
 func (s source) Close() {

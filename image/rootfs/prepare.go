@@ -18,7 +18,7 @@ import (
 const (
 	kindIndex    = "erofs-1"    // an image of the package erofs
 	kindDir      = "dir-1"      // a folder with treeDir and sumFile
-	kindAccounts = "accounts-1" // a facts file with the accounts, see accounts.go
+	kindAccounts = "accounts-2" // a sum and a facts file with the accounts, see accounts.go
 )
 
 func maxParallel() int { return max(2, runtime.GOMAXPROCS(0)) }
@@ -26,7 +26,7 @@ func maxParallel() int { return max(2, runtime.GOMAXPROCS(0)) }
 // prepare opens what the layer d is mounted from: derived if it is missing, and
 // verified if that was not done in this boot. One process at a time does that
 // for one layer; the others wait for it.
-func (l *Layers) prepare(ctx context.Context, s *state, d cas.Digest) (_ source, err error) {
+func (l *Layers) prepare(ctx context.Context, s *state, d cas.Digest, m *meter) (_ source, err error) {
 	store, ok := l.o.Stores.Find(d)
 	if !ok {
 		return source{}, cas.ErrNotFound
@@ -50,7 +50,10 @@ func (l *Layers) prepare(ctx context.Context, s *state, d cas.Digest) (_ source,
 	if err != nil {
 		return source{}, err
 	}
-	return from, l.verifyOnce(ctx, s, d, from, made)
+	if from.print, err = fingerprint(from.files()...); err != nil {
+		return source{}, err
+	}
+	return from, l.verifyAs(ctx, s, store, d, &from, made, m)
 }
 
 // lockBlob locks the blob itself: a lock file for each layer would have to be
@@ -67,29 +70,35 @@ func lockBlob(ctx context.Context, blob *os.File) (*filelock.Lock, error) {
 	return lock, nil
 }
 
+// findAll opens the derived data that the driver needs; the error may be
+// cas.ErrNotFound.
+func (l *Layers) findAll(store *cas.Store, d cas.Digest, from *source) (err error) {
+	if l.choice.Driver != DriverDir {
+		from.index, err = l.findDerived(store, kindIndex, d)
+		return err
+	}
+	if from.derived, err = l.findDerived(store, kindDir, d); err != nil {
+		return err
+	}
+	from.root, err = safepath.OpenBeneath(from.derived, treeDir, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+	return err
+}
+
 // openDerived opens the derived data that the driver needs, and makes it, from a
 // tar that is verified then, if it is missing.
 func (l *Layers) openDerived(ctx context.Context, store *cas.Store, d cas.Digest, from *source) (made bool, err error) {
-	kind, open := kindIndex, &from.index
-	if l.choice.Driver == DriverDir {
-		kind, open = kindDir, &from.derived
-	}
-	f, err := l.findDerived(store, kind, d)
-	if errors.Is(err, cas.ErrNotFound) {
-		if err := l.derive(ctx, store, kind, d); err != nil {
-			return false, err
-		}
-		made = true
-		f, err = l.findDerived(store, kind, d)
-	}
-	if err != nil {
+	err = l.findAll(store, d, from)
+	if !errors.Is(err, cas.ErrNotFound) {
 		return false, err
 	}
-	*open = f
-	if kind == kindDir {
-		from.root, err = safepath.OpenBeneath(f, treeDir, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+	kind := kindIndex
+	if l.choice.Driver == DriverDir {
+		kind = kindDir
 	}
-	return made, err
+	if err := l.derive(ctx, store, kind, d); err != nil {
+		return false, err
+	}
+	return true, l.findAll(store, d, from)
 }
 
 // findDerived opens derived data in the store we write to, where derived data
@@ -106,20 +115,17 @@ func (l *Layers) findDerived(store *cas.Store, kind string, d cas.Digest) (*os.F
 
 // verifyOnce verifies a layer unless that was done in this boot, or just now
 // because it was derived.
-func (l *Layers) verifyOnce(ctx context.Context, s *state, d cas.Digest, from source, done bool) error {
-	print, err := fingerprint(from.files()...)
-	if err != nil {
-		return err
-	}
-	if s.verified(d, print) {
+func (l *Layers) verifyOnce(ctx context.Context, s *state, d cas.Digest, from source, done bool, m *meter) error {
+	if s.verified(d, from.print) {
+		m.add(sizeOf(from.tar))
 		return nil
 	}
 	if !done {
-		if err := from.verify(ctx, d); err != nil {
+		if err := from.verify(ctx, d, m); err != nil {
 			return err
 		}
 	}
-	if err := s.recordVerified(d, print); err != nil {
+	if err := s.recordVerified(d, from.print); err != nil {
 		return fmt.Errorf("record verification: %w", err)
 	}
 	return nil

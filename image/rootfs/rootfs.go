@@ -45,6 +45,14 @@ type Options struct {
 	Driver string
 	// Tars is asked when an index or a folder is missing. Without it that is an error.
 	Tars TarReader
+	// Verify is when layers are compared with their digests; "" = Boot. VerifyStore
+	// says it for the stores in some folders (cas.Store.Dir).
+	Verify      Tier
+	VerifyStore map[string]Tier
+	// Hashing is told how many bytes of layers Ensure has hashed, of how many, by
+	// one goroutine at a time and not often; once it was called, the last call has
+	// done equal to total. nil = nobody.
+	Hashing func(done, total int64)
 }
 
 // Layers are the layers of some stores. Its methods may be called from several
@@ -57,6 +65,9 @@ type Layers struct {
 // Open finds the driver of the store: the one that was found in this boot, else
 // by trying. It changes nothing but the record of that.
 func Open(o Options) (*Layers, error) {
+	if err := o.checkTiers(); err != nil {
+		return nil, err
+	}
 	l := &Layers{o: o}
 	var err error
 	l.choice, err = choose(context.Background(), o) // some milliseconds, at most

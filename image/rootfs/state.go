@@ -22,7 +22,8 @@ import (
 //	lock                        shared while a mount is looked up, exclusive while mounts change
 //	ns                          keeps the mount namespace (namespace.go)
 //	boot-<id>/verified/<hex>    the layer was hashed in this boot; says which file that was
-//	boot-<id>/mounted-<ns>/<hex>  the layer is mounted at /<hex> in the namespace of that number
+//	boot-<id>/mounted-<ns>/<hex>  the layer is mounted at /<hex> in the namespace of that number;
+//	                              says how it was verified, and from which files
 //
 // A record of a mount is written after it is attached and removed before it is
 // detached.
@@ -83,16 +84,15 @@ func (s *state) mountedDir(ns *namespace) string {
 	return filepath.Join(s.boot, mountPrefix+strconv.FormatUint(ns.inode, 10))
 }
 
-func (s *state) isMounted(ns *namespace, d cas.Digest) bool {
-	return unix.Access(filepath.Join(s.mountedDir(ns), d.Hex()), unix.F_OK) == nil
+// mounted returns what is recorded of the mount of d; ok is false when it is not
+// mounted. A record that was cut off equals none that is wanted.
+func (s *state) mounted(ns *namespace, d cas.Digest) (record mountRecord, ok bool) {
+	b, err := os.ReadFile(filepath.Join(s.mountedDir(ns), d.Hex()))
+	return parseMountRecord(b), err == nil
 }
 
-func (s *state) recordMounted(ns *namespace, d cas.Digest) error {
-	f, err := os.OpenFile(filepath.Join(s.mountedDir(ns), d.Hex()), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
+func (s *state) recordMounted(ns *namespace, d cas.Digest, record mountRecord) error {
+	return os.WriteFile(filepath.Join(s.mountedDir(ns), d.Hex()), record.encode(), 0o600)
 }
 
 func (s *state) forgetMounted(ns *namespace, d cas.Digest) error {

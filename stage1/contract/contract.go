@@ -312,6 +312,9 @@ type Host struct {
 	// argument, each time the first app of the pod has been started; nil = none.
 	// Nobody waits for it.
 	Announce []string `json:"announce,omitempty"`
+	// Integrity is when the layers are compared with their digests, for display: a
+	// tier of rkt/image/rootfs. A stage1 ignores it.
+	Integrity string `json:"integrity,omitempty"`
 }
 
 // Journal is a journal that takes entries with fields (systemd-journald(8)). The
