@@ -173,6 +173,24 @@ func TestAbortIsTheApps(t *testing.T) {
 	}
 }
 
+// Behind an init, signals reach an app that has handlers for them.
+func TestInitPassesSignalsToTheApp(t *testing.T) {
+	p := newPod(t, script("trap 'echo usr1' USR1; trap 'echo term; exit 9' TERM; echo ready; while :; do sleep 0.1; done"))
+	p.apps["a"].Init = true
+	r := p.start()
+	for _, s := range []struct {
+		after string
+		sig   unix.Signal
+	}{{"ready\n", unix.SIGUSR1}, {"usr1\n", unix.SIGTERM}} {
+		p.awaitThat(s.after, func() bool { return strings.HasSuffix(r.stdout.String(), s.after) })
+		p.must(r.cmd.Process.Signal(s.sig))
+	}
+	if code := r.wait(); code != 9 || r.stdout.String() != "ready\nusr1\nterm\n" {
+		t.Errorf("exit code %d, stdout %q", code, r.stdout.String())
+	}
+	p.checkClean()
+}
+
 func TestFailedStartIsNotReady(t *testing.T) {
 	m := newManager(t, false)
 	p := newPod(t, []string{"sleep", "1000"}, []string{"/no/such"})
@@ -499,6 +517,77 @@ func TestForbiddenFilesAreNoSockets(t *testing.T) {
 			t.Errorf("exit code %d, stderr %q, want %q", code, stderr, test.want)
 		}
 		p.checkClean()
+	}
+}
+
+// A pod whose unit is started again is in the same cgroup as the one before. What
+// is alive there is not the dead one's.
+func TestGCInAUnitSparesALaterPod(t *testing.T) {
+	first, second := newPod(t, []string{"true"}), newPod(t, []string{"sleep", "1000"})
+	if first.host.Cgroup.V2 == "" {
+		t.Skip("needs the unified hierarchy")
+	}
+	base := filepath.Dir(first.host.Cgroup.V2)
+	unit := filepath.Join(base, "test-"+newUUID()+".service")
+	first.must(os.Mkdir(unit, 0o755))
+	t.Cleanup(func() { _ = unix.Rmdir(unit) })
+	for _, p := range []*testPod{first, second} {
+		for _, dir := range p.cgroupFolders() {
+			removeTree(t, dir)
+		}
+		p.host.Cgroup = contract.Cgroup{V2: unit, Mark: p.pod.UUID}
+	}
+	app := filepath.Join(unit, "app.a")
+	mark := func(uuid string) {
+		first.must(os.MkdirAll(filepath.Join(app, "main"), 0o755))
+		first.must(unix.Setxattr(app, contract.MarkAttr, []byte(uuid), 0))
+	}
+	mark(first.pod.UUID)
+	if code, _, stderr := first.run(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	if _, err := os.Stat(app); err == nil {
+		t.Error("the app's cgroup is left")
+	}
+	mark(second.pod.UUID)
+	r := second.start()
+	second.await(contract.ReadyFile)
+	for _, entry := range [][]string{{"gc"}, {"stop", "--force"}} {
+		if out, err := first.entry(entry...).CombinedOutput(); err != nil {
+			t.Errorf("%v of the earlier pod: %v: %s", entry, err, out)
+		}
+	}
+	select {
+	case <-r.done:
+		t.Fatal("the later pod has ended")
+	default:
+	}
+	if _, err := os.Stat(app); err != nil {
+		t.Errorf("the later pod's cgroup: %v", err)
+	}
+	second.must(second.entry("stop").Run())
+	r.wait()
+	if _, err := os.Stat(app); err == nil {
+		t.Error("the app's cgroup is left")
+	}
+}
+
+// removeTree removes a cgroup and all below it.
+func removeTree(t *testing.T, dir string) {
+	t.Helper()
+	var dirs []string
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	slices.Reverse(dirs)
+	for _, d := range dirs {
+		err = errors.Join(err, unix.Rmdir(d))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

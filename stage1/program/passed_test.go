@@ -40,34 +40,40 @@ func files(t *testing.T, n, min int) []int {
 // however many there are: also where the pipes to the parent would be.
 func TestPassedFilesHaveTheirNumbersAndNothingElseIsOpen(t *testing.T) {
 	for _, test := range [][2]int{{0, 0}, {1, 0}, {2, 0}, {60, 0}, {60, 100}} {
-		n := test[0]
-		out, in, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		fds := files(t, n, test[1])
-		want := ""
-		for i := range n {
-			want += fmt.Sprintf("%d:%d; ", 3+i, n-1-i)
-		}
-		want += "pid\n"
-		p := &Program{}
-		p.Dup3(p.FD(int(in.Fd()), "out"), 1, false)
-		p.PassFiles(fds, "pass files")
-		p.CloseFiles()
-		text := p.PIDText("SELF=")
-		p.WritePID(text)
-		const script = `i=3; while [ $i -lt 90 ]; do [ -e /proc/$$/fd/$i ] && printf '%s:%s ' $i "$(cat /proc/$$/fd/$i)"; i=$((i + 1)); done; [ $SELF = $$ ] && echo pid`
-		p.Execve("/bin/sh", p.Strings([]string{"sh", "-c", script}, "argv"), p.Strings([]string{"PATH=/bin:/usr/bin"}, "envp", text), "exec")
-		if _, err := start(t, p); err != nil {
-			t.Fatal(err)
-		}
-		in.Close()
-		got, err := io.ReadAll(out)
-		out.Close()
-		if err != nil || string(got) != want {
-			t.Errorf("%d files: the process sees %q, %v, want %q", n, got, err, want)
-		}
+		t.Run(fmt.Sprint(test), func(t *testing.T) { passFiles(t, test[0], test[1]) })
+	}
+}
+
+func passFiles(t *testing.T, n, min int) {
+	t.Helper()
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fds := files(t, n, min)
+	want := ""
+	for i := range n {
+		want += fmt.Sprintf("%d:%d; ", 3+i, n-1-i)
+	}
+	want += "pid\n"
+	p := &Program{}
+	p.Dup3(p.FD(int(in.Fd()), "out"), 1, false)
+	p.PassFiles(fds, "pass files")
+	p.CloseFiles()
+	p.Umask(0).Report("reached the parent")
+	text := p.PIDText("SELF=")
+	p.WritePID(text)
+	const script = `i=3; while [ $i -lt 90 ]; do [ -e /proc/$$/fd/$i ] && printf '%s:%s ' $i "$(cat /proc/$$/fd/$i)"; i=$((i + 1)); done; [ $SELF = $$ ] && echo pid`
+	p.Execve("/bin/sh", p.Strings([]string{"sh", "-c", script}, "argv"), p.Strings([]string{"PATH=/bin:/usr/bin"}, "envp", text), "exec")
+	c, err := start(t, p)
+	if err != nil || !slices.Contains(labels(c), "reached the parent") {
+		t.Fatalf("the parent was told %v, %v", labels(c), err)
+	}
+	in.Close()
+	got, err := io.ReadAll(out)
+	out.Close()
+	if err != nil || string(got) != want {
+		t.Errorf("%d files: the process sees %q, %v, want %q", n, got, err, want)
 	}
 }
 
