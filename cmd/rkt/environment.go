@@ -49,6 +49,7 @@ type environment struct {
 	systemConfig string
 	localConfig  string
 	insecure     insecureOptions
+	confine      bool // demand that rkt-fetch is confined fully
 	driver       string
 	readOnly     []string
 	platform     platformOption // of the images that are fetched; not every verb has the flag
@@ -81,6 +82,7 @@ func (e *environment) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&e.localConfig, "local-config", defaultLocalConfig, "folder of the local configuration")
 	fs.StringVar(&e.driver, "driver", "", "how layers are mounted: erofs, erofs-loop or dir; default is what the store can do")
 	fs.StringArrayVar(&e.readOnly, "read-only-store", nil, "further data folder whose images can be run; may be given several times")
+	fs.BoolVar(&e.confine, "require-confinement", false, "refuse to read images where rkt-fetch cannot be confined fully; rkt version --verbose tells")
 	fs.Var(&e.insecure, "insecure-options", "comma-separated security features to do without: image, http, tls")
 }
 
@@ -159,7 +161,7 @@ func (e *environment) layers() (*rootfs.Layers, error) {
 		return nil, err
 	}
 	layers, err := rootfs.Open(rootfs.Options{
-		Stores: store, RunDir: e.runDir, Driver: e.driver, Tars: fetch.Tars{Program: program},
+		Stores: store, RunDir: e.runDir, Driver: e.driver, Tars: fetch.Tars{Program: program, Demand: e.confine},
 	})
 	if err != nil {
 		return nil, err

@@ -42,15 +42,16 @@ func (e *environment) fetcher(ctx context.Context, p progress) (*fetch.Fetcher, 
 	config := registries.System(e.systemConfig, e.localConfig, os.Getenv)
 	config.AllowHTTP, config.SkipTLSVerify = e.insecure.http, e.insecure.tls
 	o := fetch.Options{
-		Store:      store,
-		Layers:     layers,
-		Program:    program,
-		TrustDirs:  dirs,
-		Seen:       seen,
-		Registries: config,
-		Stdin:      e.stdin,
-		Platform:   e.platform.Platform,
-		Insecure:   e.insecure.image,
+		Store:             store,
+		Layers:            layers,
+		Program:           program,
+		DemandConfinement: e.confine,
+		TrustDirs:         dirs,
+		Seen:              seen,
+		Registries:        config,
+		Stdin:             e.stdin,
+		Platform:          e.platform.Platform,
+		Insecure:          e.insecure.image,
 		Progress: func(event fetch.Event) {
 			p.show(event)
 			if _, ok := event.(fetch.Ready); ok {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -9,6 +10,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"rkt/fetch/confined"
+	"rkt/fetch/wire"
+	"rkt/internal/escape"
 	"rkt/stage0/cgroup"
 	"rkt/stage1/contract"
 )
@@ -68,6 +72,30 @@ func describeHost(env *environment) error {
 		return err
 	}
 	fmt.Fprintf(env.stdout, "driver %s (%s)\n", layers.Driver(), layers.Why())
+	return describeConfinement(env)
+}
+
+// describeConfinement prints which lines of the confinement of rkt-fetch this host
+// grants: of the part that reads layers, which has them all.
+func describeConfinement(env *environment) error {
+	program, err := env.fetchProgram()
+	if err != nil {
+		return err
+	}
+	lines, why, err := confined.Check(context.Background(), program, wire.ReadLayer)
+	if err != nil {
+		return fmt.Errorf("find out how rkt-fetch is confined: %w", err)
+	}
+	for _, l := range lines {
+		granted := "granted"
+		if !l.Granted {
+			granted = "refused"
+		}
+		fmt.Fprintf(env.stdout, "rkt-fetch: %s %s\n", l.Name, granted)
+	}
+	if why != "" {
+		fmt.Fprintf(env.stdout, "rkt-fetch: refused because of: %s\n", escape.Text(why))
+	}
 	return nil
 }
 

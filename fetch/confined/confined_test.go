@@ -33,6 +33,11 @@ func TestMain(m *testing.M) {
 		}
 	case os.Getenv("CONFINED_TEST_PARENT") != "":
 		parent()
+	case os.Getenv("CONFINED_TEST_REFUSE") != "":
+		if err := restricted(os.Getenv("CONFINED_TEST_REFUSE")); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 	default:
 		os.Exit(m.Run())
 	}
