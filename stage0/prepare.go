@@ -23,7 +23,9 @@ import (
 // PrepareOptions are what Prepare needs besides the spec.
 type PrepareOptions struct {
 	Stage1 string // name of the flavour; "" = DefaultStage1
-	// Durable makes the pod survive a power cut once Prepare has returned.
+	// Durable lets the pod be run by anybody, at any time later, and survive a power
+	// cut once Prepare has returned. One that is not is for this process alone: if
+	// that ends, the pod is over.
 	Durable bool
 	// Delegated says that the pod will be run in cgroups that are delegated to it.
 	Delegated bool
@@ -55,7 +57,7 @@ type preparedApp struct {
 func (p *Prepared) UUID() pod.UUID { return p.Pod.UUID() }
 
 // Prepare makes a pod of a spec: a directory with the files of the contract, in
-// the place prepared. The fields of the spec that the pod's creation determines
+// the place prepared or, if it is not durable, prepare. The fields of the spec that the pod's creation determines
 // (UUID, time, stage1, layers, accounts) are filled in here. On error nothing is
 // left behind. The caller closes the Pod of the result, which releases the lock.
 func Prepare(ctx context.Context, env *Env, spec plan.Spec, o PrepareOptions) (_ *Prepared, err error) {
@@ -124,8 +126,10 @@ func Prepare(ctx context.Context, env *Env, spec plan.Spec, o PrepareOptions) (_
 	if err := writeFiles(p, files); err != nil {
 		return nil, fmt.Errorf("write pod: %w", err)
 	}
-	if err := p.ToPrepared(o.Durable); err != nil {
-		return nil, err
+	if o.Durable {
+		if err := p.ToPrepared(true); err != nil {
+			return nil, err
+		}
 	}
 	env.did("wrote the pod down")
 	if o.Note != nil {

@@ -44,7 +44,7 @@ func (*NoUserNamespacesError) Hint() string {
 
 // Run hands a prepared pod to its stage1: it lends the pod what the host has to
 // give, writes that down, moves the pod to run, and becomes the stage1. It
-// returns only on error, with everything given back; the pod is prepared still,
+// returns only on error, with everything given back; the pod is where it was,
 // unless the very last step failed: then it is over. Nothing is synced: after a
 // crash of the host nothing of a run is left that would have to be true.
 func Run(ctx context.Context, env *Env, p *Prepared, o RunOptions) (err error) {
