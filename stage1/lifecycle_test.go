@@ -194,7 +194,7 @@ func TestTwoApps(t *testing.T) {
 		p.checkClean()
 	})
 	t.Run("they share the network and not processes", func(t *testing.T) {
-		look := script("readlink /proc/self/ns/net; readlink /proc/self/ns/pid")
+		look := script("echo $(readlink /proc/self/ns/net) $(readlink /proc/self/ns/pid)") // as one write
 		p := newPod(t, look, look)
 		code, out, stderr := p.run()
 		f := strings.Fields(out)

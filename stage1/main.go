@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +45,11 @@ func run(args []string) int {
 	}
 	switch entry {
 	case contract.EntryRun:
-		return supervise.Run(flavour)
+		memory, err := resumed(args)
+		if err != nil {
+			return supervise.Fail(err)
+		}
+		return supervise.Run(flavour, memory)
 	case contract.EntryEnter:
 		return supervise.Enter(flavour)
 	case contract.EntryStop:
@@ -54,4 +60,17 @@ func run(args []string) int {
 		return supervise.Fail(supervise.Explain(flavour, os.Stdout))
 	}
 	return supervise.Fail(fmt.Errorf("unknown entrypoint %q", entry))
+}
+
+// resumed is the file of a supervisor that executes itself again, 0 without one.
+func resumed(args []string) (int, error) {
+	if len(args) == 0 {
+		return 0, nil
+	}
+	number, ok := strings.CutPrefix(args[0], supervise.ResumeFlag)
+	memory, err := strconv.Atoi(number)
+	if !ok || err != nil || memory <= contract.LockFD || len(args) > 1 {
+		return 0, fmt.Errorf("unexpected arguments %q", args)
+	}
+	return memory, nil
 }

@@ -32,6 +32,12 @@ func (Flavour) ExplainSandbox(*contract.Pod, *contract.Host, []*contract.App) *p
 // config.json says otherwise.
 func (Flavour) Confines() bool { return false }
 
+// HandOver has nothing to describe.
+func (Flavour) HandOver() (supervise.Shared, bool) { return supervise.NothingShared(), true }
+
+// TakeOver has nothing to go on with.
+func (Flavour) TakeOver(supervise.Shared) {}
+
 // Start compiles the start of the app.
 func (Flavour) Start(t *supervise.Task) (*program.Program, func(), error) {
 	join := func() (compile.Namespaces, error) {

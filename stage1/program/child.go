@@ -85,6 +85,10 @@ func (c *Child) Release() error {
 	}
 }
 
+// ReleaseFD is the file that Release writes a byte to. The child that waits notices
+// when the last copy of it is closed.
+func (c *Child) ReleaseFD() int { return c.release }
+
 // Done reads reports until the child tells nothing more: it executed something,
 // came to the end of the program, or was killed. Executed is true for the first
 // and the last, which only the exit status tells apart. A failed operation is
@@ -115,6 +119,12 @@ func (c *Child) Reported(label string) (Event, bool) {
 		}
 	}
 	return Event{}, false
+}
+
+// Adopt is the child of this process that another program has started, in this
+// process before an exec. Only Kill and Close may be called; pidfd is taken over.
+func Adopt(pid, pidfd int) *Child {
+	return &Child{PID: pid, Pidfd: pidfd, report: -1, release: -1}
 }
 
 // Kill ends the process and reaps it. It is for a start that failed; after it

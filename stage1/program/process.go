@@ -69,6 +69,18 @@ func (p *Program) Setrlimit(resource int, name string, soft, hard uint64) *Op {
 		Pointer(p, l, "{"+limit(soft)+", "+limit(hard)+"}"), Null())
 }
 
+// PidfdSendSignal sends a signal to the process of a pidfd.
+func (p *Program) PidfdSendSignal(pidfd Arg, sig unix.Signal) *Op {
+	return p.Add("pidfd_send_signal", unix.SYS_PIDFD_SEND_SIGNAL, pidfd, Named(uintptr(sig), unix.SignalName(sig)), Null(), Num(0))
+}
+
+// AwaitReadable waits until there is something to read from fd, or until the time
+// left has passed, which several waits may share.
+func (p *Program) AwaitReadable(fd Arg, left *unix.Timespec) *Op {
+	fds := &[1]unix.PollFd{{Fd: int32(fd.value), Events: unix.POLLIN}}
+	return p.Add("ppoll", unix.SYS_PPOLL, Pointer(p, fds, fd.String()), Num(1), Pointer(p, left, "left"), Null(), Num(0))
+}
+
 // Setsid makes the process the leader of a new session.
 func (p *Program) Setsid() *Op { return p.Add("setsid", unix.SYS_SETSID) }
 

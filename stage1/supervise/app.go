@@ -23,7 +23,7 @@ const (
 type app struct {
 	name string
 	conf *contract.App
-	spec *specs.Spec
+	spec *specs.Spec // nil but for a start
 
 	state appState
 	due   time.Time // of what the state says; zero = nothing

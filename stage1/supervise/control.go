@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,12 +25,16 @@ type request struct {
 // control is the supervisor's socket. Messages of other users than root, longer
 // than contract.MaxRequest or of another version are refused.
 type control struct {
-	file *os.File
-	over chan struct{} // closed when the loop takes no more requests
+	keeper
+	file     *os.File
+	fd       int // of file
+	requests chan<- request
+	over     chan struct{} // closed when the loop takes no more requests
 }
 
-// listen makes the socket in dir, in place of one that a dead supervisor left.
-func listen(dir string) (*control, error) {
+// listen makes the socket in dir, in place of one that a dead supervisor left,
+// and hands what it receives to requests.
+func listen(dir string, requests chan<- request) (*control, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make control socket: %w", err)
@@ -50,7 +55,17 @@ func listen(dir string) (*control, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("make control socket in %s: %w", dir, err)
 	}
-	return &control{file: os.NewFile(uintptr(fd), contract.SocketFile), over: make(chan struct{})}, nil
+	return newControl(fd, requests), nil
+}
+
+// newControl takes over the listening socket fd.
+func newControl(fd int, requests chan<- request) *control {
+	c := &control{file: os.NewFile(uintptr(fd), contract.SocketFile), fd: fd, requests: requests, over: make(chan struct{})}
+	c.serve = c.accept
+	c.interrupt = func() { _ = c.file.SetReadDeadline(time.Now()) }
+	c.clear = func() { _ = c.file.SetReadDeadline(time.Time{}) }
+	c.start()
+	return c
 }
 
 // withSocketPath calls f with a path of the socket in dir that is short enough
@@ -64,9 +79,9 @@ func withSocketPath(dir string, f func(path string) error) error {
 	return f("/proc/self/fd/" + strconv.Itoa(fd) + "/" + contract.SocketFile)
 }
 
-// serve hands the requests that arrive to the loop, one at a time. After end it
+// accept hands the requests that arrive to the loop, one at a time. After end it
 // answers them itself: what could be asked for has come to pass.
-func (c *control) serve(requests chan<- request) {
+func (c *control) accept() {
 	conn, err := c.file.SyscallConn()
 	if err != nil {
 		return
@@ -80,6 +95,9 @@ func (c *control) serve(requests chan<- request) {
 			}
 			return err != unix.EAGAIN
 		})
+		if errors.Is(err, os.ErrDeadlineExceeded) && !c.leaves() {
+			continue
+		}
 		if err != nil {
 			return
 		}
@@ -92,7 +110,7 @@ func (c *control) serve(requests chan<- request) {
 			continue
 		}
 		select {
-		case requests <- request{op, peer}:
+		case c.requests <- request{op, peer}:
 		case <-c.over:
 			answer(peer, nil)
 		}

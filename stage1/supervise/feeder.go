@@ -28,7 +28,7 @@ const backgroundCheck = 500 * time.Millisecond
 
 // feed makes to the target of what is read from now on. tty is the caller's
 // terminal, nil where stdin is none.
-func (f *feeder) feed(to *os.File, tty *terminal) (err error) {
+func (f *feeder) feed(to *os.File, tty *terminal) error {
 	f.Lock()
 	defer f.Unlock()
 	f.to, f.tty = to, tty
@@ -36,6 +36,20 @@ func (f *feeder) feed(to *os.File, tty *terminal) (err error) {
 		return nil
 	}
 	f.began = true
+	return f.begin()
+}
+
+// takeOver goes on with what another process has begun to feed, or come to the
+// end of. The target is set by then.
+func (f *feeder) takeOver(began, ended bool) error {
+	f.began, f.ended = began, ended
+	if !began {
+		return nil
+	}
+	return f.begin()
+}
+
+func (f *feeder) begin() (err error) {
 	if f.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return fmt.Errorf("relay stdin: %w", err)
 	}

@@ -23,6 +23,11 @@ type Flavour interface {
 	Close()
 	// Started says that all apps have been started for the first time.
 	Started()
+	// HandOver describes what Sandbox has made; ok is false if that is not complete.
+	// TakeOver goes on with it in the same process after an exec, instead of
+	// Sandbox.
+	HandOver() (h Shared, ok bool)
+	TakeOver(h Shared)
 	// ExplainSandbox is the program behind Sandbox, nil where there is nothing to
 	// make.
 	ExplainSandbox(pod *contract.Pod, host *contract.Host, apps []*contract.App) *program.Program
@@ -83,6 +88,12 @@ func (n *Native) Sandbox(pod *contract.Pod, host *contract.Host, apps []*contrac
 
 // Started lets the process go in which the namespaces were made.
 func (n *Native) Started() { n.sandbox.dismiss() }
+
+// HandOver describes the namespaces.
+func (n *Native) HandOver() (Shared, bool) { return n.sandbox.handOver() }
+
+// TakeOver goes on with them.
+func (n *Native) TakeOver(h Shared) { n.sandbox = takeOverSandbox(h) }
 
 // sharesPID says whether apps share a pid namespace of the pod.
 func sharesPID(apps []*contract.App) bool {

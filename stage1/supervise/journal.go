@@ -182,6 +182,13 @@ func (j *journal) sync() {
 	}
 }
 
+// behind says whether it has not taken everything.
+func (j *journal) behind() bool {
+	j.Lock()
+	defer j.Unlock()
+	return j.silent || j.lost > 0
+}
+
 // podJournal is the journal for the apps of a pod; nil = they do not write there.
 type podJournal struct {
 	*journal

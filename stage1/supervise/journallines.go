@@ -64,6 +64,13 @@ func (w *journalWriter) flush() {
 	}
 }
 
+// midLine says whether a line has begun and not ended.
+func (w *journalWriter) midLine() bool {
+	w.Lock()
+	defer w.Unlock()
+	return len(w.held) > 0 || w.further
+}
+
 // emit makes an entry of what is held and text. With partial, the line goes on.
 func (w *journalWriter) emit(text []byte, partial bool) {
 	if len(w.held) > 0 {

@@ -31,6 +31,7 @@ type logFile struct {
 	max  int64
 	size int64
 	f    *os.File
+	fd   int // of f
 }
 
 // openLog opens or makes the log file at path. It refuses what is not a regular
@@ -40,12 +41,23 @@ func openLog(path string, max int64) (*logFile, error) {
 	return l, l.open()
 }
 
+// adoptLog goes on with a log file that is open as fd.
+func adoptLog(fd int, path string, max int64) (*logFile, error) {
+	l := &logFile{path: path, max: max}
+	return l, l.adopt(fd)
+}
+
 func (l *logFile) open() error {
 	flags := unix.O_WRONLY | unix.O_CREAT | unix.O_APPEND | unix.O_CLOEXEC | unix.O_NOCTTY | unix.O_NONBLOCK
 	fd, err := unix.Open(l.path, flags, 0o640)
 	if err != nil {
 		return fmt.Errorf("open log %s: %w", l.path, err)
 	}
+	return l.adopt(fd)
+}
+
+// adopt takes over the open file fd.
+func (l *logFile) adopt(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		unix.Close(fd)
@@ -55,7 +67,7 @@ func (l *logFile) open() error {
 		unix.Close(fd)
 		return fmt.Errorf("open log %s: not a regular file", l.path)
 	}
-	l.f, l.size = os.NewFile(uintptr(fd), l.path), st.Size
+	l.f, l.fd, l.size = os.NewFile(uintptr(fd), l.path), fd, st.Size
 	return nil
 }
 

@@ -34,7 +34,11 @@ func (s *supervisor) loop() {
 	defer timer.Stop()
 
 	<-s.taken // an end before that is found by the first reap
+	s.dismissGuard()
 	for s.settle(); !s.over(); s.settle() {
+		if s.turns++; s.turns%restlessTurns == 0 {
+			s.restLater()
+		}
 		if due, ok := s.nextDue(); ok {
 			timer.Reset(time.Until(due))
 		} else {
@@ -71,14 +75,15 @@ func (s *supervisor) over() bool {
 	return true
 }
 
-// nextDue is when an app must be killed or restarted next, or memory let go.
+// nextDue is when an app must be killed or restarted next, or the supervisor is to
+// rest.
 func (s *supervisor) nextDue() (due time.Time, ok bool) {
 	sooner := func(t time.Time) {
 		if !t.IsZero() && (!ok || t.Before(due)) {
 			due, ok = t, true
 		}
 	}
-	sooner(s.shedAt)
+	sooner(s.restAt)
 	sooner(s.notifier.due())
 	for _, a := range s.apps {
 		sooner(a.due)
@@ -87,12 +92,8 @@ func (s *supervisor) nextDue() (due time.Time, ok bool) {
 }
 
 // onTime kills the apps whose grace has passed and restarts those whose back-off
-// has, and lets memory go when it is time.
+// has, and rests when it is time.
 func (s *supervisor) onTime(now time.Time) {
-	if !s.shedAt.IsZero() && !s.shedAt.After(now) {
-		s.shedAt = time.Time{}
-		shed()
-	}
 	s.notifier.onTime(now)
 	for _, a := range s.apps {
 		if a.due.IsZero() || a.due.After(now) {
@@ -105,7 +106,11 @@ func (s *supervisor) onTime(now time.Time) {
 		case appWaiting:
 			a.restarts++
 			s.startOrEnd(a)
+			s.restLater()
 		}
+	}
+	if !s.restAt.IsZero() && !s.restAt.After(now) {
+		s.rest()
 	}
 }
 

@@ -162,11 +162,10 @@ func (s *supervisor) openNotify() (err error) {
 		if s.proxy != nil {
 			return errors.New("two apps are to notify the service manager")
 		}
-		if s.proxy, err = listenNotify(a.dir()); err != nil {
+		s.notes = make(chan note)
+		if s.proxy, err = listenNotify(a.dir(), s.notes); err != nil {
 			return fmt.Errorf("app %s: %w", a.name, err)
 		}
-		s.notes = make(chan note)
-		go s.proxy.serve(s.notes)
 	}
 	return nil
 }

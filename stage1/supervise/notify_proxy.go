@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +19,13 @@ import (
 // proxy is the socket on which an app tells what it has to tell to the service
 // manager. What gets through is a short list of words about the app itself, with
 // values of their form; never a file, and nothing that names other processes.
-type proxy struct{ file *os.File }
+type proxy struct {
+	keeper
+	file  *os.File
+	fd    int // of file
+	notes chan<- note
+	pace  pace
+}
 
 const (
 	// maxNote is what systemd, too, takes at once (NOTIFY_BUFFER_MAX).
@@ -37,7 +44,7 @@ type note struct{ lines []string }
 // listenNotify makes the socket in the folder dir, in place of one that a dead
 // supervisor left. All users of the app may write to it; on the host nobody else
 // gets into the folder.
-func listenNotify(dir string) (*proxy, error) {
+func listenNotify(dir string, notes chan<- note) (*proxy, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make notify socket: %w", err)
@@ -54,19 +61,29 @@ func listenNotify(dir string) (*proxy, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("make notify socket: %w", err)
 	}
-	return &proxy{os.NewFile(uintptr(fd), contract.NotifyFile)}, nil
+	return newProxy(fd, notes), nil
+}
+
+// newProxy takes over the socket fd, and hands what may get through to notes.
+func newProxy(fd int, notes chan<- note) *proxy {
+	p := &proxy{file: os.NewFile(uintptr(fd), contract.NotifyFile), fd: fd, notes: notes}
+	p.pace = pace{tokens: noteBurst, at: time.Now()}
+	p.serve = p.receive
+	p.interrupt = func() { _ = p.file.SetReadDeadline(time.Now()) }
+	p.clear = func() { _ = p.file.SetReadDeadline(time.Time{}) }
+	p.start()
+	return p
 }
 
 // close ends serve once it does not wait for the loop.
 func (p *proxy) close() { _ = p.file.Close() }
 
-// serve hands what may get through to the loop, one message at a time.
-func (p *proxy) serve(notes chan<- note) {
+// receive hands what may get through to the loop, one message at a time.
+func (p *proxy) receive() {
 	conn, err := p.file.SyscallConn()
 	if err != nil {
 		return
 	}
-	pace := pace{tokens: noteBurst, at: time.Now()}
 	for {
 		var b []byte
 		var n, flags int
@@ -82,16 +99,19 @@ func (p *proxy) serve(notes chan<- note) {
 			n, _, flags, _, rerr = unix.Recvmsg(int(fd), b, nil, 0)
 			return rerr != unix.EAGAIN
 		})
+		if errors.Is(err, os.ErrDeadlineExceeded) && !p.leaves() {
+			continue
+		}
 		if err != nil {
-			return // closed
+			return
 		}
 		if rerr != nil || flags&unix.MSG_TRUNC != 0 {
 			continue
 		}
 		if lines := permitted(string(b[:n])); len(lines) > 0 {
-			notes <- note{lines}
+			p.notes <- note{lines}
 		}
-		pace.wait()
+		p.pace.wait()
 	}
 }
 
@@ -100,6 +120,9 @@ type pace struct {
 	tokens int
 	at     time.Time // when tokens were counted
 }
+
+// full says whether the whole burst is there.
+func (p *pace) full() bool { return p.tokens+int(time.Since(p.at)/noteEvery) >= noteBurst }
 
 // wait returns at once until the burst is used up, and then in time.
 func (p *pace) wait() {

@@ -25,7 +25,11 @@ func readFile(path string) ([]byte, error) {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
+	return readAll(fd, path)
+}
 
+// readAll reads the small file fd to its end.
+func readAll(fd int, path string) ([]byte, error) {
 	b := make([]byte, 0, 1024)
 	for {
 		if len(b) == cap(b) {
@@ -177,18 +181,26 @@ func readStatus(pid int) (map[string]string, error) {
 // process would be ended by sig, SIGKILL is sent in its place, and standsFor is
 // true. A process that blocks sig will take it from the queue: it gets sig.
 func signalInit(pid, pidfd int, sig unix.Signal) (standsFor bool, err error) {
-	h, err := readHandling(pid)
+	send, err := effective(pid, sig)
 	if err != nil {
 		return false, err
-	}
-	send := sig
-	if terminates(sig) && !h.blocked.has(sig) && !h.ignored.has(sig) && !h.caught.has(sig) {
-		send = unix.SIGKILL
 	}
 	if err := unix.PidfdSendSignal(pidfd, send, nil, 0); err != nil {
 		return false, err
 	}
 	return send != sig, nil
+}
+
+// effective is the signal to send in place of sig, as signalInit does.
+func effective(pid int, sig unix.Signal) (unix.Signal, error) {
+	h, err := readHandling(pid)
+	if err != nil {
+		return 0, err
+	}
+	if terminates(sig) && !h.blocked.has(sig) && !h.ignored.has(sig) && !h.caught.has(sig) {
+		return unix.SIGKILL, nil
+	}
+	return sig, nil
 }
 
 // terminates says whether the default action of sig is to end the process,

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"rkt/stage1/contract"
@@ -45,25 +46,37 @@ type supervisor struct {
 	ending   bool      // the service manager knows
 
 	phase  phase
-	code   int       // the exit code of the pod so far
-	signal int       // the signal behind it, 0 = none
-	shedAt time.Time // when to let memory go; zero = done
+	code   int // the exit code of the pod so far
+	signal int // the signal behind it, 0 = none
+
+	caught    chan os.Signal // signals, as the runtime knows it
+	restAt    time.Time      // when to rest; zero = there is no need
+	restDelay time.Duration
+	restless  bool // resting has failed
+	turns     int  // of the loop
+	guard     int  // the file to tell the guard by, 0 = there is none
 }
 
 // Run is the run entrypoint: it runs the pod whose directory is the working
 // directory and whose lock is contract.LockFD, and returns the exit code of
-// the pod. What went wrong is told on stderr.
-func Run(f Flavour) int {
+// the pod. What went wrong is told on stderr. memory is the file of ResumeFlag, 0
+// without that.
+func Run(f Flavour, memory int) int {
 	unix.Umask(0o077)
 	if err := holdLock(); err != nil {
 		return Fail(err)
 	}
 	s := &supervisor{flavour: f, requests: make(chan request), stdin: &feeder{}}
-	s.signals, s.taken = watch()
-	if err := s.load(); err != nil {
+	s.caught, s.taken = watch()
+	s.signals = s.caught
+	if memory > 0 {
+		if err := s.takeOver(memory); err != nil {
+			return Fail(fmt.Errorf("go on with the pod: %w", err))
+		}
+		s.loop()
+	} else if err := s.load(); err != nil {
 		return Fail(err)
-	}
-	if err := s.boot(); err != nil {
+	} else if err := s.boot(); err != nil {
 		s.code = Fail(err)
 	} else {
 		s.startAll()
@@ -81,10 +94,9 @@ func Run(f Flavour) int {
 
 // boot makes everything ready for the first app.
 func (s *supervisor) boot() (err error) {
-	if s.control, err = listen(s.host.RunDir); err != nil {
+	if s.control, err = listen(s.host.RunDir, s.requests); err != nil {
 		return err
 	}
-	go s.control.serve(s.requests)
 	if err := s.openNotify(); err != nil {
 		return err
 	}
@@ -157,11 +169,8 @@ func loadApps(pod *contract.Pod) ([]*app, error) {
 		if a.conf, err = contract.LoadApp(".", name); err != nil {
 			return nil, fmt.Errorf("app %s: %w", name, err)
 		}
-		if a.spec, err = contract.LoadSpec(".", name); err != nil {
+		if a.spec, err = loadSpec(name); err != nil {
 			return nil, fmt.Errorf("app %s: %w", name, err)
-		}
-		if a.spec.Process == nil || a.spec.Linux == nil {
-			return nil, fmt.Errorf("app %s: %s has no process or no linux section", name, contract.SpecFile)
 		}
 		apps = append(apps, a)
 	}
@@ -169,6 +178,18 @@ func loadApps(pod *contract.Pod) ([]*app, error) {
 		return nil, errors.New("the pod has no apps")
 	}
 	return apps, nil
+}
+
+// loadSpec reads what a start of an app needs, and nothing else does.
+func loadSpec(app string) (*specs.Spec, error) {
+	spec, err := contract.LoadSpec(".", app)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Process == nil || spec.Linux == nil {
+		return nil, fmt.Errorf("%s has no process or no linux section", contract.SpecFile)
+	}
+	return spec, nil
 }
 
 // startAll starts the apps in order, until one fails or a signal ends the pod.
@@ -186,7 +207,7 @@ func (s *supervisor) startAll() {
 	if s.phase >= stopping {
 		return
 	}
-	s.shedAt = time.Now().Add(shedAfter)
+	s.restLater()
 	s.started()
 }
 

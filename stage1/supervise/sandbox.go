@@ -166,6 +166,28 @@ func outside(ids []contract.IDMap, id uint32) (uint32, bool) {
 	return 0, false
 }
 
+// handOver describes the sandbox, if it is complete.
+func (s *sandbox) handOver() (h Shared, ok bool) {
+	h = Shared{
+		User: s.user, Net: s.joined.Net, IPC: s.joined.IPC, UTS: s.joined.UTS, PID: s.joined.PID,
+		All: s.all, Pidfd: -1,
+	}
+	if s.child != nil {
+		h.Init, h.Pidfd = s.child.PID, s.child.Pidfd
+	}
+	return h, s.pinned
+}
+
+// takeOverSandbox goes on with the sandbox that h describes.
+func takeOverSandbox(h Shared) *sandbox {
+	s := &sandbox{user: h.User, all: h.All, pinned: true, keep: h.Init != 0}
+	s.joined = compile.Namespaces{User: h.User, Net: h.Net, IPC: h.IPC, UTS: h.UTS, PID: h.PID}
+	if s.keep {
+		s.child = program.Adopt(h.Init, h.Pidfd)
+	}
+	return s
+}
+
 // close gives up the namespaces; they end with the last process in them.
 func (s *sandbox) close() {
 	closeFDs([]int{s.user, s.joined.Net, s.joined.IPC, s.joined.UTS, s.joined.PID})

@@ -30,7 +30,7 @@ func watched() []os.Signal {
 
 // watch takes the signals. It does so while the caller goes on: taken is closed
 // when each signal from then on gets to the channel.
-func watch() (signals <-chan os.Signal, taken <-chan struct{}) {
+func watch() (signals chan os.Signal, taken <-chan struct{}) {
 	c, done := make(chan os.Signal, 64), make(chan struct{})
 	go func() {
 		signal.Notify(c, watched()...)
@@ -47,6 +47,7 @@ func dieOf(sig unix.Signal) {
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // no core: this is not the program that crashed
 	var action struct{ handler, flags, restorer, mask uint64 }
 	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil)
 	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), sig)
 }
 

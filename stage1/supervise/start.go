@@ -24,6 +24,12 @@ func (e *startError) Unwrap() error { return e.err }
 // start starts the process of an app, first or again. It returns when the app's
 // command has been executed. On an error nothing of it is left.
 func (s *supervisor) start(a *app) (err error) {
+	if a.spec == nil {
+		if a.spec, err = loadSpec(a.name); err != nil {
+			return err
+		}
+	}
+	defer func() { a.spec = nil }()
 	uid, ok := outside(s.host.IDs, a.spec.Process.User.UID)
 	if !ok {
 		return fmt.Errorf("user %d is not in the id range of the pod", a.spec.Process.User.UID)
