@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -58,7 +59,7 @@ func (in *Ingest) seal(ctx context.Context, taken string, want Digest) (int64, e
 		return 0, err
 	}
 	defer func() { f.Close() }()
-	err = own(f)
+	err = Seal(f)
 	if errors.Is(err, errors.ErrUnsupported) {
 		f, err = in.copyTaken(ctx, f, taken)
 	}
@@ -82,11 +83,15 @@ func (in *Ingest) seal(ctx context.Context, taken string, want Digest) (int64, e
 	return size, f.Sync()
 }
 
-// own makes a file ours so that nobody can open it for writing any more, and
+// forkPatience is how long a file may still have a writer: a process that this
+// one starts has, between fork and exec, all the files that this one has.
+const forkPatience = 2 * time.Second
+
+// Seal makes a file ours so that nobody can open it for writing any more, and
 // proves that nobody has: a read lease is given only on a file without writers
-// (fcntl(2)), writable mappings included. The error is errWriter, or
-// errors.ErrUnsupported on a filesystem that has no leases.
-func own(f *os.File) error {
+// (fcntl(2)), writable mappings included. f must not be open for writing itself.
+// The error says so, or is errors.ErrUnsupported on a filesystem without leases.
+func Seal(f *os.File) error {
 	var st unix.Stat_t
 	fd := int(f.Fd())
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -103,17 +108,22 @@ func own(f *os.File) error {
 	if err := f.Chmod(0o400); err != nil {
 		return err
 	}
-	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
-	switch err {
-	case nil:
-		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	for deadline := time.Now().Add(forkPatience); ; time.Sleep(time.Millisecond) {
+		_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+		switch err {
+		case nil:
+			_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+			return os.NewSyscallError("fcntl", err)
+		case unix.EAGAIN:
+			if time.Now().Before(deadline) {
+				continue
+			}
+			return fmt.Errorf("%q %w", f.Name(), errWriter)
+		case unix.EINVAL, unix.EOPNOTSUPP, unix.ENOLCK, unix.ENOSYS:
+			return errors.ErrUnsupported
+		}
 		return os.NewSyscallError("fcntl", err)
-	case unix.EAGAIN:
-		return fmt.Errorf("%q %w", f.Name(), errWriter)
-	case unix.EINVAL, unix.EOPNOTSUPP, unix.ENOLCK, unix.ENOSYS:
-		return errors.ErrUnsupported
 	}
-	return os.NewSyscallError("fcntl", err)
 }
 
 // copyTaken replaces the taken file f, which it closes, by a copy of ours that

@@ -113,7 +113,7 @@ func (in *Ingest) sealDerived(taken string) error {
 		// One call for what may be 100,000 files.
 		return os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
 	}
-	if err := own(f); err != nil {
+	if err := Seal(f); err != nil {
 		return err
 	}
 	return f.Sync()

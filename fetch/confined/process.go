@@ -97,6 +97,9 @@ func (l *launcher) start(ctx context.Context, role wire.Role, given files) (*pro
 		l.mu.Lock()
 		way := l.ways[0]
 		l.mu.Unlock()
+		if mutant.On("unconfined") {
+			way = wire.HowPlain
+		}
 		if way == wire.HowUser && role.Lines()&wire.OwnUserNS == 0 {
 			way = wire.HowRoot
 		}
@@ -211,7 +214,7 @@ func cloneFlags(role wire.Role, how wire.How) uintptr {
 	if how == wire.HowUser {
 		flags |= unix.CLONE_NEWUSER
 	}
-	if role.Lines()&wire.NoNetwork != 0 {
+	if role.Lines()&wire.NoNetwork != 0 && !mutant.On("sharenet") {
 		flags |= unix.CLONE_NEWNET
 	}
 	return flags

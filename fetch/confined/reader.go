@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"rkt/cas"
 	"rkt/fetch/wire"
 	"rkt/internal/escape"
 	"rkt/internal/safepath"
@@ -261,7 +261,7 @@ func (s *Session) given(i int, st *layerState) error {
 	}
 	st.sent = true
 	request := wire.Request{Version: wire.Version, Mode: wire.Scan}
-	err = seal(tar)
+	err = cas.Seal(tar)
 	if errors.Is(err, errors.ErrUnsupported) {
 		// Facts and tar must be of the same bytes: they are read once, and copied.
 		request.Mode, request.Budget, err = wire.Inflate, s.left, nil
@@ -313,37 +313,4 @@ func sizeIn(spool *os.File, name string) (int64, error) {
 		return 0, fmt.Errorf("stat %q of the spool: %w", name, err)
 	}
 	return st.Size, nil
-}
-
-// seal makes a file ours and proves that nobody can write to it any more. On a
-// filesystem that cannot prove it the error is errors.ErrUnsupported.
-func seal(f *os.File) error {
-	var st unix.Stat_t
-	fd := int(f.Fd())
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 {
-		return fmt.Errorf("%q is not a plain file with one name", f.Name())
-	}
-	if err := f.Chown(os.Geteuid(), os.Getegid()); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o400); err != nil {
-		return err
-	}
-	switch _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK); err {
-	case nil:
-		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
-		if err == nil {
-			_, err = f.Seek(0, io.SeekStart)
-		}
-		return err
-	case unix.EAGAIN:
-		return fmt.Errorf("%q is still open for writing", f.Name())
-	case unix.EINVAL, unix.EOPNOTSUPP, unix.ENOLCK, unix.ENOSYS:
-		return errors.ErrUnsupported
-	default:
-		return err
-	}
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rkt/fetch/wire"
+	"rkt/internal/mutant"
 )
 
 // Options say what the process is.
@@ -54,10 +55,10 @@ func Enter(o Options) (Result, error) {
 	preferToDie()
 	var refused []string
 	for _, s := range steps(o) {
-		if s.line&o.Role.Lines() == 0 && !s.also {
+		name := s.line.Names()[0]
+		if s.line&o.Role.Lines() == 0 && !s.also || left(s.line) {
 			continue
 		}
-		name := s.line.Names()[0]
 		err := s.do()
 		switch {
 		case err == nil:
@@ -107,6 +108,13 @@ func given(o Options) wire.Line {
 		return 0
 	}
 	return namespaces & o.Role.Lines()
+}
+
+// left reports whether a mutant leaves a line out.
+func left(l wire.Line) bool {
+	return mutant.On("unconfined") || l == wire.OwnRoot && mutant.On("hostroot") || l == wire.NoCaps && mutant.On("keepcaps") ||
+		l == wire.Landlock && mutant.On("nolandlock") || l == wire.Filter && mutant.On("nofilter") || l == wire.NoDump && mutant.On("dumpable") ||
+		l == wire.Limits && mutant.On("nolimits") || l == wire.NoNewPrivs && mutant.On("newprivs")
 }
 
 // isRefusal reports whether err is a kernel that will not or cannot.
