@@ -2,6 +2,7 @@ package signature
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -303,21 +304,47 @@ func TestKeysWithProof(t *testing.T) {
 	}
 }
 
-func FuzzVerify(f *testing.F) {
+// Whatever is read of a signature, it is about the image or an error. Fuzz it with
+// -fuzzminimizetime=1x: making inputs shorter takes all the time else.
+func FuzzRead(f *testing.F) {
 	a := signtest.New(f)
 	k := signtest.NewKey(f, "ecdsa")
-	trusted := byIdentity(a)
-	trusted.Keys = byKeys(k).Keys
+	trusted := byKeys(k)
 	f.Add(mustEncode(f, bundleOf(a.Bundle(good(), digest))))
 	f.Add(mustEncode(f, simpleOf(a.Simple(good(), digest))))
 	f.Add(mustEncode(f, bundleOf(k.Bundle(digest, ""))))
 	f.Add(mustEncode(f, simpleOf(k.Simple(digest, repository))))
 	f.Fuzz(func(t *testing.T, set []byte) {
-		result, err := Verify(trusted, set)
-		if (err == nil) != (result.Accepted != nil) {
-			t.Errorf("Verify() = %v, %v", result.Accepted, err)
+		s, err := Decode(set)
+		if err != nil {
+			return
+		}
+		for _, item := range s.Items {
+			if e, err := newEntity(item, trusted); err == nil && e.digest.String() != digest {
+				t.Errorf("it is about %v", e.digest)
+			}
 		}
 	})
+}
+
+// Damage anywhere in a set makes it no better.
+func TestDamagedSets(t *testing.T) {
+	a := signtest.New(t)
+	trusted := byIdentity(a)
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, item := range []Item{bundleOf(a.Bundle(good(), digest)), simpleOf(a.Simple(good(), digest))} {
+		whole := mustEncode(t, item)
+		for range 3000 {
+			b := bytes.Clone(whole)
+			for range 1 + random.IntN(4) {
+				b[random.IntN(len(b))] = byte(random.IntN(256))
+			}
+			result, err := Verify(trusted, b)
+			if (err == nil) != (result.Accepted != nil) || err == nil && (result.Accepted.Subject != subject || result.Accepted.Digest.String() != digest) {
+				t.Fatalf("Verify() = %+v, %v of %q", result.Accepted, err, b)
+			}
+		}
+	}
 }
 
 func BenchmarkVerify(b *testing.B) {
