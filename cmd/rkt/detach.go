@@ -62,7 +62,7 @@ func (e *environment) runPreparedCommand(id pod.UUID, unit *podUnit) ([]string, 
 		return nil, err
 	}
 	command := []string{
-		self, "--dir=" + e.dataDir, "--run-dir=" + e.runDir, "--system-config=" + e.systemConfig, "--local-config=" + e.localConfig,
+		self, "--dir=" + e.dataDir, "--run-dir=" + e.runDir, "--system-config=" + e.systemConfig, "--local-config=" + e.localConfig, "--user-config=" + e.userConfig,
 	}
 	if e.driver != "" {
 		command = append(command, "--driver="+e.driver)

@@ -42,7 +42,7 @@ func doctor(env *environment, o doctorOptions) error {
 	if err := env.setUp(); err != nil {
 		return err
 	}
-	stage1s, err := env.installed("stage1")
+	stage1s, err := env.stage1Dirs()
 	if err != nil {
 		return err
 	}

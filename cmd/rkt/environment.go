@@ -18,6 +18,7 @@ import (
 	"rkt/image/rootfs"
 	"rkt/stage0"
 	"rkt/stage0/pod"
+	"rkt/stage0/settings"
 )
 
 // Default folders.
@@ -48,6 +49,8 @@ type environment struct {
 	runDir       string
 	systemConfig string
 	localConfig  string
+	userConfig   string
+	given        map[string]bool // the flags of the folders, if they were given
 	insecure     insecureOptions
 	confine      bool // demand that rkt-fetch is confined fully
 	driver       string
@@ -60,6 +63,7 @@ type environment struct {
 	begin, last time.Time // of this process, and of the last step told
 
 	ready  bool
+	config *settings.Settings // since setUp
 	store  *image.Store
 	mounts *rootfs.Layers
 	dir    *pod.Dir
@@ -70,16 +74,18 @@ func newEnvironment(stdin, stdout, stderr *os.File) *environment {
 	log.Out = stderr
 	log.Formatter = &logrus.TextFormatter{DisableTimestamp: true}
 	now := time.Now()
-	return &environment{stdin: stdin, stdout: stdout, stderr: stderr, log: log, catchSignals: func() {}, caught: make(chan os.Signal, 1), begin: now, last: now, lines: make(map[*cobra.Command]func(*pflag.FlagSet))}
+	return &environment{stdin: stdin, stdout: stdout, stderr: stderr, log: log, catchSignals: func() {}, caught: make(chan os.Signal, 1), given: make(map[string]bool), begin: now, last: now, lines: make(map[*cobra.Command]func(*pflag.FlagSet))}
 }
 
 // flags adds the flags that every verb has.
 func (e *environment) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&e.debug, "debug", false, "tell the steps and how long they take, on stderr")
-	fs.StringVar(&e.dataDir, "dir", defaultDataDir, "folder of images and pods")
-	fs.StringVar(&e.runDir, "run-dir", defaultRunDir, "folder of what does not outlive a boot")
+	e.dataDir, e.runDir = defaultDataDir, defaultRunDir
+	fs.Var(&givenFlag{&e.dataDir, "dir", e.given}, "dir", "folder of images and pods")
+	fs.Var(&givenFlag{&e.runDir, "run-dir", e.given}, "run-dir", "folder of what does not outlive a boot")
 	fs.StringVar(&e.systemConfig, "system-config", defaultSystemConfig, "folder of the vendor's configuration")
 	fs.StringVar(&e.localConfig, "local-config", defaultLocalConfig, "folder of the local configuration")
+	fs.StringVar(&e.userConfig, "user-config", "", "further folder of configuration, which wins over the others")
 	fs.StringVar(&e.driver, "driver", "", "how layers are mounted: erofs, erofs-loop or dir; default is what the store can do")
 	fs.StringArrayVar(&e.readOnly, "read-only-store", nil, "further data folder whose images can be run; may be given several times")
 	fs.BoolVar(&e.confine, "require-confinement", false, "refuse to read images where rkt-fetch cannot be confined fully; rkt version --verbose tells")
@@ -95,12 +101,18 @@ func (e *environment) setUp() error {
 	if e.debug {
 		e.log.SetLevel(logrus.DebugLevel)
 	}
-	for _, dir := range []*string{&e.dataDir, &e.runDir, &e.systemConfig, &e.localConfig} {
+	for _, dir := range []*string{&e.dataDir, &e.runDir, &e.systemConfig, &e.localConfig, &e.userConfig} {
+		if *dir == "" {
+			continue
+		}
 		abs, err := filepath.Abs(*dir)
 		if err != nil {
 			return fmt.Errorf("make %q absolute: %w", *dir, err)
 		}
 		*dir = abs
+	}
+	if err := e.configure(); err != nil {
+		return err
 	}
 	e.ready = true
 	return nil
@@ -137,14 +149,18 @@ func (e *environment) images() (*image.Store, error) {
 	return store, nil
 }
 
-// readOnlyStores are those the user named, and the one that the vendor brings
-// along, if there is one.
+// readOnlyStores are those the user named, those of the configuration, and the one
+// that the vendor brings along, if there is one.
 func (e *environment) readOnlyStores() []string {
-	dir := filepath.Join(e.systemConfig, "store")
-	if _, err := os.Lstat(dir); err != nil {
-		return e.readOnly
+	dirs := e.readOnly
+	for _, s := range e.config.Stores {
+		dirs = append(dirs, s.Path)
 	}
-	return append(e.readOnly, dir)
+	dir := filepath.Join(e.systemConfig, "store")
+	if _, err := os.Lstat(dir); err != nil || slices.Contains(dirs, dir) {
+		return dirs
+	}
+	return append(dirs, dir)
 }
 
 // layers opens the layers of the image store, once.
@@ -161,7 +177,7 @@ func (e *environment) layers() (*rootfs.Layers, error) {
 		return nil, err
 	}
 	layers, err := rootfs.Open(rootfs.Options{
-		Stores: store, RunDir: e.runDir, Driver: e.driver, Tars: fetch.Tars{Program: program, Demand: e.confine},
+		Stores: store, RunDir: e.runDir, Driver: e.driver, Verify: e.verify(), VerifyStore: e.verifyStores(), Hashing: e.hashing(), Tars: fetch.Tars{Program: program, Demand: e.confine},
 	})
 	if err != nil {
 		return nil, err
@@ -196,7 +212,7 @@ func (e *environment) podEnv() (*stage0.Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirs, err := e.installed("stage1")
+	dirs, err := e.stage1Dirs()
 	if err != nil {
 		return nil, err
 	}

@@ -7,8 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"rkt/fetch"
 )
 
 // fetchOptions are the flags of "rkt fetch".
@@ -18,7 +16,7 @@ type fetchOptions struct {
 }
 
 func (o *fetchOptions) flags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.pull, "pull-policy", string(fetch.PullNew), "when to ask the registry: new, update or never")
+	fs.StringVar(&o.pull, "pull-policy", "", "when to ask the registry: new, update or never (default new)")
 	fs.StringVar(&o.format, "format", "", `"json": write what happens as JSON lines instead of the IDs`)
 }
 
@@ -52,7 +50,7 @@ An image from a registry needs a rule of "rkt trust".`,
 }
 
 func fetchImages(ctx context.Context, env *environment, o fetchOptions, refs []string) error {
-	pull, err := fetch.ParsePull(o.pull)
+	pull, err := env.pullPolicy(o.pull)
 	if err != nil {
 		return &usageError{message: err.Error(), help: "rkt fetch --help"}
 	}

@@ -39,7 +39,7 @@ func (e *environment) fetcher(ctx context.Context, p progress) (*fetch.Fetcher, 
 	if err != nil {
 		return nil, err
 	}
-	config := registries.System(e.systemConfig, e.localConfig, os.Getenv)
+	config := registries.System(e.folders(), os.Getenv)
 	config.AllowHTTP, config.SkipTLSVerify = e.insecure.http, e.insecure.tls
 	o := fetch.Options{
 		Store:             store,
@@ -95,7 +95,13 @@ func (e *environment) trustDirs() ([]string, error) {
 	if err := e.setUp(); err != nil {
 		return nil, err
 	}
-	return []string{filepath.Join(e.systemConfig, "trust.d"), filepath.Join(e.localConfig, "trust.d")}, nil
+	var dirs []string
+	for _, folder := range e.folders() {
+		if folder != "" {
+			dirs = append(dirs, filepath.Join(folder, "trust.d"))
+		}
+	}
+	return dirs, nil
 }
 
 // isTerminal reports whether a stream is one.

@@ -8,8 +8,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"rkt/fetch"
-	"rkt/stage0"
 	"rkt/stage0/plan"
 	"rkt/stage1/contract"
 )
@@ -39,9 +37,9 @@ func (o *podOptions) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&o.volumes, "volume", nil, "NAME,kind=host,source=PATH[,readOnly=true][,recursive=false] or NAME,kind=empty[,mode=,uid=,gid=]")
 	fs.StringArrayVarP(&o.environment, "environment", "e", nil, "NAME=VALUE for all apps, or NAME for the caller's value")
 	fs.StringArrayVar(&o.envFiles, "env-file", nil, "file with lines NAME=VALUE")
-	fs.StringVar(&o.pull, "pull-policy", string(fetch.PullNew), "when to ask the registry: new, update or never")
+	fs.StringVar(&o.pull, "pull-policy", "", "when to ask the registry: new, update or never (default new)")
 	fs.Var(&o.platform, "platform", platformUsage)
-	fs.StringVar(&o.stage1, "stage1-name", stage0.DefaultStage1, "what runs the pod: native, or fly for host agents (no isolation)")
+	fs.StringVar(&o.stage1, "stage1-name", "", "what runs the pod: native, or fly for host agents (no isolation) (default native)")
 	fs.StringVar(&o.notify, "sd-notify", string(contract.NotifyPod), "who tells systemd that the pod is ready: pod, when all apps run; app or app:NAME, when the app says so; or no")
 	o.settings.flags(fs)
 }

@@ -107,7 +107,7 @@ func becomeQuadlet(env *environment, flags, words []string) error {
 	host := quadletHost{Program: self, DataDir: env.dataDir}
 	for _, f := range []struct{ name, value, normal string }{
 		{"dir", env.dataDir, defaultDataDir}, {"run-dir", env.runDir, defaultRunDir},
-		{"system-config", env.systemConfig, defaultSystemConfig}, {"local-config", env.localConfig, defaultLocalConfig}, {"driver", env.driver, ""},
+		{"system-config", env.systemConfig, defaultSystemConfig}, {"local-config", env.localConfig, defaultLocalConfig}, {"user-config", env.userConfig, ""}, {"driver", env.driver, ""},
 	} {
 		if f.value != f.normal {
 			host.Flags = append(host.Flags, "--"+f.name+"="+f.value)

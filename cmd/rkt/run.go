@@ -158,7 +158,7 @@ func prepareApps(ctx context.Context, env *environment, host *stage0.Env, o *pod
 	if err := fetchApps(ctx, env, o.pull, apps, spec.Apps); err != nil {
 		return nil, err
 	}
-	how.Stage1 = o.stage1
+	how.Stage1 = env.stage1Name(o.stage1)
 	how.Created = func(id pod.UUID) error { return saveUUID(o.uuidFile, id) }
 	how.Note = func(text string) { fmt.Fprintf(env.stderr, "rkt: %s\n", escape.Text(text)) }
 	return stage0.Prepare(ctx, host, spec, how)
@@ -166,7 +166,7 @@ func prepareApps(ctx context.Context, env *environment, host *stage0.Env, o *pod
 
 // fetchApps finds the image of each app, in the store or by fetching it.
 func fetchApps(ctx context.Context, env *environment, policy string, apps []*appOptions, into []plan.App) error {
-	pull, err := fetch.ParsePull(policy)
+	pull, err := env.pullPolicy(policy)
 	if err != nil {
 		return fmt.Errorf("--pull-policy: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"rkt/internal/confdir"
 	"rkt/internal/strictjson"
 )
 
@@ -28,13 +29,21 @@ type authCredentials struct {
 // authD returns the credential for host that auth.d has. All files are read and
 // checked, so that a mistake in one shows before it matters.
 func (c Config) authD(host string) (credential, error) {
-	type source struct {
-		path  string
-		local bool
-		cred  credential
-	}
-	known := make(map[string]source)
-	err := c.layered("auth.d", func(path string, local bool) error {
+	known, err := c.loadAuth()
+	return known[host].cred, err
+}
+
+// authEntry is the credential that a file has for a registry.
+type authEntry struct {
+	path  string
+	level int
+	cred  credential
+}
+
+// loadAuth reads auth.d of all folders, by registry.
+func (c Config) loadAuth() (map[string]authEntry, error) {
+	known := make(map[string]authEntry)
+	err := c.Folders.Each("auth.d", func(path string, level int) error {
 		file, err := readAuth(path)
 		if err != nil || file == nil {
 			return err
@@ -42,32 +51,37 @@ func (c Config) authD(host string) (credential, error) {
 		for _, name := range file.Registries {
 			h := normalHost(name)
 			before, taken := known[h]
-			if taken && before.local == local {
-				return &Refused{path, fmt.Sprintf("%q has a credential for %q too", before.path, h), ""}
+			if taken && before.level == level {
+				return &Refused{Path: path, Problem: fmt.Sprintf("%q has a credential for %q too", before.path, h)}
 			}
 			if !taken {
-				known[h] = source{path, local, credential(file.Credentials)}
+				known[h] = authEntry{path, level, credential(file.Credentials)}
 			}
 		}
 		return nil
 	})
-	return known[host].cred, err
+	return known, err
 }
 
 // readAuth reads and checks one file of auth.d; an empty one gives nil.
 func readAuth(path string) (*authFile, error) {
-	data, err := readTrusted(path, secret)
+	data, err := confdir.Read(path, confdir.Secret)
 	if err != nil || len(data) == 0 {
 		return nil, err
 	}
 	var file authFile
-	if err := strictjson.Decode(data, &file, strictjson.Options{MaxBytes: maxFile}); err != nil {
-		return nil, fmt.Errorf("read %q: %w", path, err)
-	}
-	if err := file.check(); err != nil {
+	if err := file.parse(data); err != nil {
 		return nil, fmt.Errorf("read %q: %w", path, err)
 	}
 	return &file, nil
+}
+
+// parse decodes and checks the content of a file.
+func (f *authFile) parse(data []byte) error {
+	if err := strictjson.Decode(data, f, strictjson.Options{MaxBytes: confdir.MaxFile}); err != nil {
+		return err
+	}
+	return f.check()
 }
 
 func (f *authFile) check() error {

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"rkt/internal/escape"
+
+	"rkt/internal/confdir"
 )
 
 const (
@@ -98,11 +100,11 @@ func (c Config) helper(name string) (string, error) {
 		if err != nil || !info.Mode().IsRegular() {
 			continue
 		}
-		if !ours(info) {
-			return "", &Refused{path, "it does not belong to root", "chown root:root " + path}
+		if !confdir.Ours(info) {
+			return "", &Refused{Path: path, Problem: "it does not belong to root", Fix: "chown root:root " + path}
 		}
-		if info.Mode().Perm()&public != 0 {
-			return "", modeRefused(path, info, public)
+		if info.Mode().Perm()&confdir.Public != 0 {
+			return "", confdir.ModeRefused(path, info, confdir.Public)
 		}
 		return path, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"rkt/internal/confdir"
 	"rkt/internal/strictjson"
 )
 
@@ -47,7 +48,7 @@ type mirror struct {
 // hostEntry is what one file says.
 type hostEntry struct {
 	hostFile
-	local bool
+	level int // of the folder
 	path  string
 }
 
@@ -60,15 +61,15 @@ var hostRE = sync.OnceValue(func() *regexp.Regexp {
 // loadHosts reads registries.d of both folders.
 func (c Config) loadHosts() (map[string]hostEntry, error) {
 	hosts := make(map[string]hostEntry)
-	err := c.layered("registries.d", func(path string, local bool) error {
+	err := c.Folders.Each("registries.d", func(path string, level int) error {
 		entry, err := readHost(path)
 		if err != nil || entry.Host == "" {
 			return err
 		}
-		entry.local = local
+		entry.level = level
 		before, taken := hosts[entry.Host]
-		if taken && before.local == local {
-			return &Refused{path, fmt.Sprintf("%q describes the registry %q too", before.path, entry.Host), ""}
+		if taken && before.level == level {
+			return &Refused{Path: path, Problem: fmt.Sprintf("%q describes the registry %q too", before.path, entry.Host)}
 		}
 		if !taken {
 			hosts[entry.Host] = entry
@@ -80,15 +81,12 @@ func (c Config) loadHosts() (map[string]hostEntry, error) {
 
 // readHost reads and checks one file; an empty one gives an empty entry.
 func readHost(path string) (hostEntry, error) {
-	data, err := readTrusted(path, public)
+	data, err := confdir.Read(path, confdir.Public)
 	if err != nil || len(data) == 0 {
 		return hostEntry{}, err
 	}
 	entry := hostEntry{path: path}
-	if err := strictjson.Decode(data, &entry.hostFile, strictjson.Options{MaxBytes: maxFile}); err != nil {
-		return hostEntry{}, fmt.Errorf("read %q: %w", path, err)
-	}
-	if err := entry.check(); err != nil {
+	if err := entry.parse(data); err != nil {
 		return hostEntry{}, fmt.Errorf("read %q: %w", path, err)
 	}
 	if err := entry.readCAs(path); err != nil {
@@ -100,6 +98,15 @@ func readHost(path string) (hostEntry, error) {
 		}
 	}
 	return entry, nil
+}
+
+// parse decodes and checks the content of a file, but for the certificates that
+// it names.
+func (e *hostEntry) parse(data []byte) error {
+	if err := strictjson.Decode(data, &e.hostFile, strictjson.Options{MaxBytes: confdir.MaxFile}); err != nil {
+		return err
+	}
+	return e.check()
 }
 
 func (e *hostEntry) check() error {
@@ -137,7 +144,7 @@ func (r *reach) readCAs(path string) error {
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(filepath.Dir(path), file)
 	}
-	data, err := readTrusted(file, public)
+	data, err := confdir.Read(file, confdir.Public)
 	if err != nil {
 		return fmt.Errorf("read ca of %q: %w", path, err)
 	}

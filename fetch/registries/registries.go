@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 
 	"rkt/fetch/wire"
+	"rkt/internal/confdir"
 )
 
 // dockerHub is the host in references to Docker Hub; dockerHubAPI answers there.
@@ -25,10 +26,10 @@ const (
 // Config says where configuration is and what this one command does without.
 // The zero value of a path means that there is no such place.
 type Config struct {
-	// Vendor and Local are folders with auth.d and registries.d, for example
-	// /usr/lib/rkt and /etc/rkt. What Local says about a registry replaces what
-	// Vendor says.
-	Vendor, Local string
+	// Folders are those with auth.d and registries.d, for example /usr/lib/rkt and
+	// /etc/rkt. What a later one says about a registry replaces what earlier ones
+	// say.
+	Folders confdir.Folders
 	// AuthFile is $REGISTRY_AUTH_FILE: read instead of the files in the home
 	// folder and in /run/containers.
 	AuthFile string
@@ -47,10 +48,9 @@ type Config struct {
 }
 
 // System is the Config of a command run by a user of this machine.
-func System(vendor, local string, getenv func(string) string) Config {
+func System(folders confdir.Folders, getenv func(string) string) Config {
 	return Config{
-		Vendor:     vendor,
-		Local:      local,
+		Folders:    folders,
 		AuthFile:   getenv("REGISTRY_AUTH_FILE"),
 		Runtime:    "/run/containers/0",
 		Home:       getenv("HOME"),
@@ -156,6 +156,9 @@ func (c Config) userFiles() []string {
 	}
 	return files
 }
+
+// Refused is a configuration file that may not be used as it is.
+type Refused = confdir.Refused
 
 func (c Config) note(format string, args ...any) {
 	if c.Note != nil {

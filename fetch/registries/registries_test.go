@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rkt/fetch/wire"
+	"rkt/internal/confdir"
 )
 
 // world is a machine's configuration in a folder of the test.
@@ -26,7 +27,7 @@ func newWorld(t *testing.T) *world {
 	root := t.TempDir()
 	w := &world{t: t, root: root}
 	w.Config = Config{
-		Vendor: filepath.Join(root, "usr"), Local: filepath.Join(root, "etc"),
+		Folders: confdir.Folders{filepath.Join(root, "usr"), filepath.Join(root, "etc")},
 		Runtime: filepath.Join(root, "run"), Home: filepath.Join(root, "home"),
 		HelperDirs: []string{filepath.Join(root, "bin")},
 		Note:       func(s string) { w.notes = append(w.notes, s) },
@@ -229,7 +230,7 @@ func TestConfigurationIsStrict(t *testing.T) {
 		"mirror with a scheme":    {"etc/registries.d/a.json": `{"host":"a.example","mirrors":[{"host":"https://m.example"}]}`},
 		"plain http with ca":      {"etc/registries.d/a.json": `{"host":"a.example","plainHTTP":true,"ca":"x"}`},
 		"ca without certificates": {"etc/registries.d/a.json": `{"host":"a.example","ca":"x.pem"}`, "etc/registries.d/x.pem": "nothing"},
-		"too big":                 {"etc/registries.d/a.json": `{"host":"a.example"}` + strings.Repeat(" ", maxFile)},
+		"too big":                 {"etc/registries.d/a.json": `{"host":"a.example"}` + strings.Repeat(" ", confdir.MaxFile)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
+
+	"rkt/internal/confdir"
 )
 
 // userConfig is what rkt reads of docker's config.json and of containers'
@@ -30,7 +33,7 @@ type userAuth struct {
 // has, or that the helper has which it names. A file that is not there has
 // none, but for the one that $REGISTRY_AUTH_FILE names.
 func (c Config) userFile(ctx context.Context, path, host, repository string) (credential, error) {
-	f, info, err := open(path)
+	f, info, err := confdir.Open(path)
 	if errors.Is(err, fs.ErrNotExist) && path != c.AuthFile {
 		return credential{}, nil
 	}
@@ -39,29 +42,37 @@ func (c Config) userFile(ctx context.Context, path, host, repository string) (cr
 	}
 	defer f.Close()
 
-	if !ours(info) {
+	if !confdir.Ours(info) {
 		// With a kept $HOME, sudo leads to the file of another user. What that
 		// one wrote must not make root run a helper.
 		c.note("%s is not used: it belongs to another user", path)
 		return credential{}, nil
 	}
-	data, err := readBounded(f, path)
+	config, err := parseUserConfig(f, path)
 	if err != nil {
 		return credential{}, err
 	}
-	var config userConfig
-	if err := json.Unmarshal(data, &config); err != nil {
-		return credential{}, fmt.Errorf("read %q: %w", path, plainJSONError(err))
-	}
-
-	cred, err := c.fromUserConfig(ctx, &config, host, repository)
+	cred, err := c.fromUserConfig(ctx, config, host, repository)
 	if err != nil {
 		return credential{}, fmt.Errorf("read %q: %w", path, err)
 	}
-	if cred.written && info.Mode().Perm()&secret != 0 {
-		return credential{}, modeRefused(path, info, secret)
+	if cred.written && info.Mode().Perm()&confdir.Secret != 0 {
+		return credential{}, confdir.ModeRefused(path, info, confdir.Secret)
 	}
 	return cred.credential, nil
+}
+
+// parseUserConfig reads an open file of another program.
+func parseUserConfig(f *os.File, path string) (*userConfig, error) {
+	data, err := confdir.ReadBounded(f, path)
+	if err != nil {
+		return nil, err
+	}
+	config := &userConfig{}
+	if err := json.Unmarshal(data, config); err != nil {
+		return nil, fmt.Errorf("read %q: %w", path, plainJSONError(err))
+	}
+	return config, nil
 }
 
 // found is a credential, and whether it was written in the file itself.
