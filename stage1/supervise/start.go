@@ -113,6 +113,9 @@ func (s *supervisor) meet(a *app, child *program.Child) error {
 	if err := s.takeTerminal(a, child); err != nil {
 		return err
 	}
+	if err := s.awaitNetworks(); err != nil {
+		return err
+	}
 	if err := child.Release(); err != nil {
 		return err
 	}
