@@ -21,7 +21,7 @@ DEB ?= $(BIN)/rkt.deb
 TEST_CACHE ?= /var/cache/rkt-tests
 # Debian packages that the tests and the benchmarks use.
 TEST_PACKAGES := dbus-daemon mmdebstrap umoci skopeo e2fsprogs attr strace
-VM_PACKAGES := mmdebstrap qemu-system-x86 e2fsprogs
+VM_PACKAGES := mmdebstrap qemu-system-x86 e2fsprogs genisoimage
 BENCH_PACKAGES := podman crun runc bubblewrap gcc libc6-dev
 
 .PHONY: help
@@ -33,6 +33,7 @@ build: ## the programs, into bin/
 	$(GO_BUILD) -o $(BIN)/rkt ./cmd/rkt
 	$(GO_BUILD) -o $(BIN)/rkt-fetch ./cmd/rkt-fetch
 	$(GO_BUILD) -o $(BIN)/rkt-quadlet ./cmd/rkt-quadlet
+	$(GO_BUILD) -o $(BIN)/rkt-net ./cmd/rkt-net
 	$(GO_BUILD) -o $(BIN)/stage1/native/stage1 ./stage1
 	install -m 0644 stage1/native/manifest.json $(BIN)/stage1/native/
 	install -D -m 0755 $(BIN)/stage1/native/stage1 $(BIN)/stage1/fly/stage1
@@ -56,7 +57,7 @@ test-unit: build ## tests beside the code
 
 .PHONY: test-e2e
 test-e2e: build test-programs ## the built programs on real registries, images and kernels
-	RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test $(TEST_FLAGS) -count=1 -timeout 40m ./tests
+	RKT_BIN=$(CURDIR)/bin RKT_TEST_CACHE=$(TEST_CACHE) go test $(TEST_FLAGS) -count=1 -timeout 40m -skip '^Test(Systemd|CloudInit)' ./tests
 
 .PHONY: test-powercut
 test-powercut: build test-programs ## 2000 power cuts on a disk of their own (ten minutes)
@@ -86,21 +87,30 @@ test-packages-deb:
 	$(MAKE) --no-print-directory deb
 	$(MAKE) --no-print-directory deb BIN=$(BIN)/next VERSION='$(VERSION)-next'
 
-# Guests with systemd and cgroup v2: GUEST=debian12 or debian13, RUN=regexp of tests, IN=folders of packages.
-GUEST ?= debian13
-RUN ?= .
-IN ?= ./tests
+# Guests with systemd and cgroup v2. RUN=regexp of tests runs those in GUEST=debian13
+# or debian12, of the packages IN=folders. Without RUN it is what CI runs: the tests that
+# need systemd, and of the others some that meet cgroup v2, AppArmor and old kernels.
 VM = go run ./tests/vm -cache $(TEST_CACHE)
+IN ?= ./tests
+VM_TESTS := ^TestSystemd|^Test(DefaultConfinement|EnterRunsInTheApp|RunVolumesKeepTheOwnersOnDisk|RunLimits|RootsEqualWhatUmociUnpacks|KilledSupervisorLeavesAnOrphanThatGCKills|TwentyPodsAtOnce)$$
 
 .PHONY: test-vm
-test-vm: build test-programs test-packages-deb ## RUN=regexp in a Debian guest (not in `test` until its time is measured)
+test-vm: build test-programs test-packages-deb ## the tests that need systemd, in Debian guests; or RUN=regexp in GUEST=debian13
 	@./tests/need $(VM_PACKAGES)
-	$(VM) -guest $(GUEST) -run '$(RUN)' $(IN)
+ifdef RUN
+	$(VM) -guest $(or $(GUEST),debian13) -run '$(RUN)' $(IN)
+else
+	$(VM) -guest $(or $(GUEST),debian13$(comma)debian12) -run '$(VM_TESTS)'
+	$(VM) -guest debian13 -seed tests/vm/seed -run '^TestCloudInit$$'
+endif
 
 .PHONY: test-vm-full
 test-vm-full: build test-programs test-packages-deb ## every test in each Debian guest
 	@./tests/need $(VM_PACKAGES)
 	$(VM) -guest debian13,debian12 -timeout 90m $$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | sed -n '/depcheck$$/d; s/^rkt/./p')
+	$(VM) -guest debian13 -seed tests/vm/seed -run '^TestCloudInit$$'
+
+comma := ,
 
 .PHONY: bench
 bench: build ## start-up, enter, fetch, memory beside the installed peers (as root)
@@ -130,6 +140,7 @@ install: build docs ## into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 $(BIN)/rkt $(DESTDIR)$(PREFIX)/bin/rkt
 	install -D -m 0755 $(BIN)/rkt-fetch $(LIBEXEC)/rkt-fetch
 	install -D -m 0755 $(BIN)/rkt-quadlet $(LIBEXEC)/rkt-quadlet
+	install -D -m 0755 $(BIN)/rkt-net $(LIBEXEC)/rkt-net
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system-generators
 	ln -sf ../../../libexec/rkt/rkt-quadlet $(DESTDIR)$(PREFIX)/lib/systemd/system-generators/rkt-system-generator
 	for f in native fly; do \

@@ -4,9 +4,11 @@ go 1.26.0
 
 require (
 	github.com/containerd/cgroups/v3 v3.1.3 // which cgroup mode the host is in
+	github.com/containernetworking/cni v1.3.1 // configurations and plugins of CNI, in rkt-net alone
 	github.com/distribution/reference v0.6.0 // tests: the oracle for image/name
 	github.com/erofs/go-erofs v0.3.1 // tests: an independent reader of our indexes
 	github.com/godbus/dbus/v5 v5.2.4 // stage0/systemd: units of pods, machined
+	github.com/google/nftables v0.3.0 // rules of the firewall without a program, in rkt-net alone
 	github.com/klauspost/compress v1.20.3 // gzip and zstd, in rkt-fetch alone; 1.5x the standard library
 	github.com/opencontainers/go-digest v1.0.0 // digests of a synthesised manifest, in rkt-fetch
 	github.com/opencontainers/image-spec v1.1.1 // the types of manifests that rkt-fetch synthesises
@@ -17,6 +19,8 @@ require (
 	github.com/sirupsen/logrus v1.10.2 // what goes on after a failure is logged
 	github.com/spf13/cobra v1.10.2 // verbs, help and completion
 	github.com/spf13/pflag v1.0.10 // flags of verbs and of the apps behind images
+	github.com/vishvananda/netlink v1.3.1 // interfaces and routes, in rkt-net alone
+	github.com/vishvananda/netns v0.0.5 // names the namespace that netlink is opened in, in rkt-net alone
 	go.yaml.in/yaml/v3 v3.0.5 // the pods of .kube files, in rkt-quadlet alone
 	golang.org/x/net v0.62.0 // bpf: the assembler of the seccomp filter; publicsuffix: whose token server it is
 	golang.org/x/sync v0.24.0 // errgroup: goroutines with an owner who waits
@@ -59,6 +63,7 @@ require (
 	github.com/go-openapi/validate v0.26.1 // indirect
 	github.com/go-viper/mapstructure/v2 v2.5.0 // indirect
 	github.com/google/certificate-transparency-go v1.3.3 // indirect
+	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/google/go-containerregistry v0.21.7 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.29.0 // indirect
@@ -67,6 +72,8 @@ require (
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jedisct1/go-minisign v0.0.0-20211028175153-1c139d1cc84b // indirect
 	github.com/letsencrypt/boulder v0.20260309.0 // indirect
+	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42 // indirect
+	github.com/mdlayher/socket v0.5.0 // indirect
 	github.com/moby/sys/userns v0.1.0 // indirect
 	github.com/oklog/ulid/v2 v2.1.1 // indirect
 	github.com/pkg/errors v0.9.1 // indirect

@@ -24,7 +24,9 @@ type Env struct {
 	RunDir string
 	// Stage1Dirs are the folders with one stage1 each, searched in order.
 	Stage1Dirs []string
-	Log        logrus.FieldLogger
+	// Networks is what attaches pods to networks.
+	Networks Networks
+	Log      logrus.FieldLogger
 	// Handover is what a service manager has handed to this process; nil = nothing.
 	Handover *Handover
 	// Trace is told each step of a start as soon as it is done; nil = nobody.

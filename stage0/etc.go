@@ -27,13 +27,19 @@ func writeEtc(dir string, p *contract.Pod) error {
 			return fmt.Errorf("read hostname: %w", err)
 		}
 	}
-	hosts := fmt.Sprintf("127.0.0.1\tlocalhost %s\n::1\tlocalhost %s\n", hostname, hostname)
+	hosts := ownHosts(p, hostname)
 	resolv := ""
-	if p.Net.Mode == contract.NetHost {
+	if p.Net.Mode == contract.NetHost || p.Net.CopyHosts {
 		var err error
-		if hosts, err = hostsWith(hostname); err != nil {
+		if hosts, err = hostsWith(hostname, p.Net.Mode); err != nil {
 			return err
 		}
+	}
+	hosts = entries(p.Net.Hosts) + hosts
+	if d := p.Net.DNS; d != nil && !d.Host {
+		resolv = resolvConf(d)
+	} else if p.Net.Mode == contract.NetHost || d != nil {
+		var err error
 		if resolv, err = readEtc("/etc/resolv.conf"); err != nil {
 			return err
 		}
@@ -48,8 +54,47 @@ func writeEtc(dir string, p *contract.Pod) error {
 	return nil
 }
 
-// hostsWith is the host's /etc/hosts and a line for the pod's own name.
-func hostsWith(hostname string) (string, error) {
+// ownHosts is the file of a pod that has a network of its own, or none. On
+// networks its name stands for its addresses, which are not known yet.
+func ownHosts(p *contract.Pod, hostname string) string {
+	names := "localhost"
+	if p.Net.Mode != contract.NetJoined {
+		names += " " + hostname
+	}
+	own := names
+	if len(p.Apps) > 1 { // they find each other
+		own += " " + strings.Join(p.Apps, " ")
+	}
+	return fmt.Sprintf("127.0.0.1\t%s\n::1\t%s\n", own, names)
+}
+
+// entries are the lines that the operator wants, before all others.
+func entries(list []contract.HostEntry) string {
+	var b strings.Builder
+	for _, e := range list {
+		fmt.Fprintf(&b, "%s\t%s\n", e.IP, strings.Join(e.Names, " "))
+	}
+	return b.String()
+}
+
+// resolvConf is the resolv.conf that the operator wants.
+func resolvConf(d *contract.DNS) string {
+	var b strings.Builder
+	if len(d.Search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(d.Search, " "))
+	}
+	for _, s := range d.Servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(d.Options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(d.Options, " "))
+	}
+	return b.String()
+}
+
+// hostsWith is the host's /etc/hosts and a line for the pod's own name, unless
+// its networks will give it one.
+func hostsWith(hostname string, mode contract.NetMode) (string, error) {
 	hosts, err := readEtc("/etc/hosts")
 	if err != nil {
 		return "", err
@@ -64,6 +109,9 @@ func hostsWith(hostname string) (string, error) {
 	}
 	if hosts != "" && !strings.HasSuffix(hosts, "\n") {
 		hosts += "\n"
+	}
+	if mode == contract.NetJoined {
+		return hosts, nil
 	}
 	return hosts + "127.0.1.1\t" + hostname + "\n", nil
 }

@@ -210,10 +210,10 @@ func hostFacts(spec plan.Spec, cgroups *cgroup.Host) (plan.Facts, error) {
 		PidsController: cgroups.Has(cgroup.Pids),
 		Seccomp:        seccomp.Filter(),
 	}
-	if spec.Net == contract.NetNone || spec.Net == "" {
+	if spec.Net != contract.NetHost {
 		facts.ThermalThrottle = thermalThrottle()
 	}
-	if spec.Net != contract.NetNone {
+	if spec.Net == contract.NetHost || spec.Net == "" {
 		facts.LowestPort = lowestPort()
 	}
 	return facts, nil

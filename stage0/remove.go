@@ -126,9 +126,9 @@ func release(ctx context.Context, env *Env, p *pod.Pod) error {
 	h, err := p.Host()
 	if err != nil {
 		env.noteDamage(p, err)
-		return releaseUnrecorded(env, p)
+		return releaseUnrecorded(ctx, env, p)
 	}
-	if err := runGCEntrypoint(ctx, env, p); err != nil {
+	if err := errors.Join(runGCEntrypoint(ctx, env, p), env.detach(ctx, p)); err != nil {
 		return fmt.Errorf("release what pod %s holds: %w", p.UUID(), err)
 	}
 	return errors.Join(
@@ -164,7 +164,10 @@ func (e *Env) noteDamage(p *pod.Pod, err error) {
 
 // releaseUnrecorded gives back what bears the UUID of a pod without host.json:
 // it was killed while it took it, or the file is damaged.
-func releaseUnrecorded(env *Env, p *pod.Pod) error {
+func releaseUnrecorded(ctx context.Context, env *Env, p *pod.Pod) error {
+	if err := env.detach(ctx, p); err != nil {
+		return fmt.Errorf("release what pod %s holds: %w", p.UUID(), err)
+	}
 	cg, err := cgroup.Find(p.UUID().String())
 	if err != nil {
 		return err

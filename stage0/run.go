@@ -132,6 +132,9 @@ func (e *Env) lend(ctx context.Context, p *Prepared, o RunOptions, done *undo.St
 		}
 	}
 	done.Add(func(context.Context) error { return os.Remove(host.RunDir) })
+	if err := e.lendNetworks(host, &p.sandbox); err != nil {
+		return nil, err
+	}
 	return host, writeEtc(p.Pod.Path(), &p.sandbox)
 }
 

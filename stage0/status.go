@@ -2,6 +2,7 @@ package stage0
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"rkt/stage0/pod"
@@ -29,6 +30,9 @@ type Status struct {
 
 	Stage1  string `json:"stage1,omitempty"`
 	Network string `json:"network,omitempty"`
+	// Interfaces are those of a pod that runs, Ports those that it publishes.
+	Interfaces []contract.Interface `json:"interfaces,omitempty"`
+	Ports      []contract.Port      `json:"ports,omitempty"`
 	// Integrity says when the layers are compared with their digests: the tier of
 	// integrity that a pod was started with.
 	Integrity string `json:"integrity,omitempty"`
@@ -115,7 +119,12 @@ func (s *Status) describe(p *pod.Pod, c *contract.Pod) {
 		s.Name = c.Name
 	}
 	s.Stage1 = c.Stage1.Name
-	s.Network = string(c.Net.Mode)
+	s.Network, s.Ports = networkNames(c.Net), c.Net.Ports
+	if s.State == pod.Running || s.State == pod.Orphaned {
+		if a, err := contract.LoadAttached(p.Path()); err == nil {
+			s.Interfaces = a.Interfaces
+		}
+	}
 	s.Weakenings = c.Weakenings
 	s.Labels, s.Annotations = c.Labels, c.Annotations
 }
@@ -140,6 +149,18 @@ func (s *Status) times(p *pod.Pod, c *contract.Pod) {
 	}
 	_, err := p.Ready()
 	s.Ready = err == nil
+}
+
+// networkNames are the networks of a pod, or the mode of a pod without.
+func networkNames(n contract.Net) string {
+	if n.Mode != contract.NetJoined {
+		return string(n.Mode)
+	}
+	names := make([]string, 0, len(n.Networks))
+	for _, network := range n.Networks {
+		names = append(names, network.Name)
+	}
+	return strings.Join(names, ",")
 }
 
 // unitOf is the unit of systemd that cgroups are below, "" if there is none.

@@ -216,7 +216,7 @@ func (e *environment) podEnv() (*stage0.Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stage0.Env{Pods: pods, RunDir: e.runDir, Stage1Dirs: dirs, Log: e.log, Handover: e.handover, Trace: e.step}, nil
+	return &stage0.Env{Pods: pods, RunDir: e.runDir, Stage1Dirs: dirs, Networks: e.networks(), Log: e.log, Handover: e.handover, Trace: e.step}, nil
 }
 
 // fullEnv is podEnv with the image store and its layers.

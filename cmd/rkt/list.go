@@ -54,7 +54,7 @@ func list(env *environment, o listOptions) error {
 	})
 	header := []string{"UUID", "NAME", "APP", "IMAGE", "STATE", "EXIT", "CREATED", "STARTED"}
 	if o.full {
-		header = append(header, "UNIT")
+		header = append(header, "UNIT", "ADDRESSES")
 	}
 	var cells [][]string
 	now := time.Now()
@@ -112,7 +112,7 @@ func listCells(s *stage0.Status, full bool, now time.Time) [][]string {
 	name := orDash(s.Name)
 	last := []string{created, started}
 	if full {
-		last = append(last, orDash(s.Unit))
+		last = append(last, orDash(s.Unit), orDash(addresses(s)))
 	}
 	if len(s.Apps) == 0 {
 		return [][]string{append([]string{id, name, "-", "-", string(s.State), "-"}, last...)}

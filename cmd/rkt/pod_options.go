@@ -14,7 +14,7 @@ import (
 
 // podOptions are the flags of a pod, which "rkt run" and "rkt prepare" share.
 type podOptions struct {
-	name, hostname, net   string
+	name, hostname        string
 	privateUsers          string
 	remove, interactive   bool
 	uuidFile              string
@@ -24,12 +24,13 @@ type podOptions struct {
 	notify                string
 	platform              platformOption
 	settings              podSettings
+	net                   netOptions
 }
 
 func (o *podOptions) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.name, "name", "", "name of the pod, unique among those that are not over")
 	fs.StringVar(&o.hostname, "hostname", "", "host name of the pod (default rkt- and the beginning of the UUID)")
-	fs.StringVar(&o.net, "net", "", "network: none, or host for the host's (default none)")
+	o.net.flags(fs)
 	fs.StringVar(&o.privateUsers, "private-users", "", "\"no\" runs the pod with the host's user ids")
 	fs.BoolVar(&o.remove, "rm", false, "remove the pod when it is over")
 	fs.BoolVar(&o.interactive, "interactive", false, "give the app a terminal of its own, joined to this one")
@@ -47,14 +48,12 @@ func (o *podOptions) flags(fs *pflag.FlagSet) {
 // spec makes what the plan wants of what the flags say.
 func (o *podOptions) spec(env *environment) (plan.Spec, error) {
 	s := plan.Spec{
-		Name: o.name, Hostname: o.hostname, Net: contract.NetMode(o.net), Remove: o.remove, Interactive: o.interactive,
+		Name: o.name, Hostname: o.hostname, Remove: o.remove, Interactive: o.interactive,
 		Notify: o.notify,
 	}
 	env.platform = o.platform
-	switch s.Net {
-	case "", contract.NetNone, contract.NetHost:
-	default:
-		return s, fmt.Errorf("--net: unknown network %q, known are none and host", o.net)
+	if err := o.net.apply(&s); err != nil {
+		return s, err
 	}
 	switch o.privateUsers {
 	case "":

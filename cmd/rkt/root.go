@@ -36,6 +36,7 @@ func verbs() []verb {
 		{"trust", newTrustCommand},
 		{"volume", newVolumeCommand},
 		{"quadlet", newQuadletCommand},
+		{"net", newNetCommand},
 		{"config", newConfigCommand},
 		{"doctor", newDoctorCommand},
 		{"version", newVersionCommand},

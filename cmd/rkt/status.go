@@ -151,6 +151,8 @@ func writeStatus(out io.Writer, s *stage0.Status) error {
 	line("ended", knownTime(s.Ended))
 	line("stage1", s.Stage1)
 	line("network", s.Network)
+	line("addresses", addresses(s))
+	line("ports", portsText(s))
 	line("integrity", s.Integrity)
 	line("weakenings", strings.Join(s.Weakenings, " "))
 	line("labels", labelText(s.Labels))
@@ -173,6 +175,34 @@ func writeStatus(out io.Writer, s *stage0.Status) error {
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// addresses are those of a pod that runs.
+func addresses(s *stage0.Status) string {
+	var all []string
+	for _, i := range s.Interfaces {
+		for _, a := range i.Addresses {
+			ip, _, _ := strings.Cut(a, "/")
+			all = append(all, ip)
+		}
+	}
+	return strings.Join(all, ",")
+}
+
+// portsText is HOST->PORT/PROTOCOL for each published port.
+func portsText(s *stage0.Status) string {
+	var all []string
+	for _, p := range s.Ports {
+		at := p.HostIP
+		if at == "" {
+			at = "localhost"
+		}
+		if strings.Contains(at, ":") {
+			at = "[" + at + "]"
+		}
+		all = append(all, fmt.Sprintf("%s:%d->%d/%s", at, p.HostPort, p.PodPort, p.Protocol))
+	}
+	return strings.Join(all, " ")
 }
 
 // labelText is NAME=VALUE for each, sorted.

@@ -29,6 +29,8 @@ func (c *compiler) checkFeatures() error {
 		{len(s.Apps) > 1, contract.FeaturePods, "several apps"},
 		{s.User == contract.Private, contract.FeatureUserNS, "--private-users"},
 		{s.Net == contract.NetNone, contract.FeatureNamespaces, "--net=none"},
+		{s.Net == contract.NetJoined, contract.FeatureNetworks, "--net=NAME"},
+		{len(s.Publish) > 0, contract.FeatureNetworks, "--publish and --port"},
 		{s.Hostname != "", contract.FeatureNamespaces, "--hostname"},
 		{s.Interactive, contract.FeatureTerminal, "--interactive"},
 		{len(s.Volumes) > 0, contract.FeatureVolumes, "--volume"},

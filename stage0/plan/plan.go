@@ -32,8 +32,15 @@ type Spec struct {
 	Features []string
 
 	Hostname string
+	// Net is how the pod is connected; Networks are those of contract.NetJoined.
 	Net      contract.NetMode
-	User     contract.Sharing
+	Networks []contract.Network
+	Publish  []Publish
+	// DNS, Hosts and CopyHosts are contract.Net's.
+	DNS       *contract.DNS
+	Hosts     []contract.HostEntry
+	CopyHosts bool
+	User      contract.Sharing
 	// Remove lets the pod go without a trace when it is over.
 	Remove bool
 	// Notify says who tells the service manager that the pod is ready: "pod", the
@@ -160,6 +167,7 @@ func Compile(spec Spec, facts Facts) (*Files, error) {
 		c.checkShape,
 		c.checkFeatures,
 		c.sandbox,
+		c.networks,
 		c.nameApps,
 		c.unit,
 		c.declareVolumes,

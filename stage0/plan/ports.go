@@ -41,11 +41,11 @@ func (c *compiler) ports(a *App, p *specs.Process) error {
 		}
 		if c.spec.Net == "" { // nobody has chosen it
 			c.files.Notes = append(c.files.Notes, fmt.Sprintf(
-				"the image exposes %s, but the pod has no network; --net=host gives it the host's", strings.Join(names, ", ")))
+				"the image exposes %s, but the pod has no network; --net=default gives it one", strings.Join(names, ", ")))
 		}
 		return nil
 	}
-	if c.mayBindLow(p) {
+	if c.files.Pod.Net.Mode == contract.NetJoined || c.mayBindLow(p) {
 		return nil
 	}
 	for _, port := range exposed {

@@ -149,20 +149,6 @@ const (
 	Shared  Sharing = "host"
 )
 
-// Net is the network of a pod.
-type Net struct {
-	Mode NetMode `json:"mode"`
-}
-
-// NetMode is one of the Net* constants.
-type NetMode string
-
-// The network modes of this version.
-const (
-	NetNone NetMode = "none" // a network namespace with loopback only
-	NetHost NetMode = "host" // the host's network namespace
-)
-
 // NotifyMode is one of the Notify* constants.
 type NotifyMode string
 
@@ -315,6 +301,8 @@ type Host struct {
 	// Integrity is when the layers are compared with their digests, for display: a
 	// tier of rkt/image/rootfs. A stage1 ignores it.
 	Integrity string `json:"integrity,omitempty"`
+	// Network is how the pod gets its networks; nil = it has none to get.
+	Network *HostNetwork `json:"network,omitempty"`
 }
 
 // Journal is a journal that takes entries with fields (systemd-journald(8)). The
@@ -477,7 +465,8 @@ const (
 	FeatureCaps       = "capabilities"
 	FeatureTerminal   = "terminal"
 	FeatureVolumes    = "volumes"
-	FeatureUnit       = "unit" // Host.Unit
+	FeatureUnit       = "unit"     // Host.Unit
+	FeatureNetworks   = "networks" // Host.Network and Net.Ports
 )
 
 // EnterRequest is what the enter entrypoint is asked to run in an app.

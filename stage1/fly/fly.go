@@ -5,6 +5,8 @@
 package fly
 
 import (
+	"errors"
+
 	"rkt/stage1/compile"
 	"rkt/stage1/contract"
 	"rkt/stage1/program"
@@ -19,6 +21,11 @@ func (Flavour) Sandbox(*contract.Pod, *contract.Host, []*contract.App) error { r
 
 // Close has nothing to give up.
 func (Flavour) Close() {}
+
+// Network is an error: the app is on the host's.
+func (Flavour) Network() (int, error) {
+	return compile.None, errors.New("fly has no network namespaces")
+}
 
 // Started has nothing to do.
 func (Flavour) Started() {}

@@ -21,6 +21,9 @@ type Flavour interface {
 	// before the first Start. Close gives it up, after the last app.
 	Sandbox(pod *contract.Pod, host *contract.Host, apps []*contract.App) error
 	Close()
+	// Network waits until the network namespace of the pod is there and returns
+	// it, which stays the flavour's.
+	Network() (fd int, err error)
 	// Started says that all apps have been started for the first time.
 	Started()
 	// HandOver describes what Sandbox has made; ok is false if that is not complete.
@@ -105,6 +108,12 @@ func (n *Native) Close() {
 	if n.sandbox != nil {
 		n.sandbox.close()
 	}
+}
+
+// Network is the network namespace of the sandbox.
+func (n *Native) Network() (int, error) {
+	ns, err := n.sandbox.namespaces()
+	return ns.Net, err
 }
 
 // Confines is true.

@@ -176,6 +176,9 @@ func (s *supervisor) takeOver(memory int) error {
 		return err
 	}
 	s.flavour.TakeOver(h.Shared)
+	if err := s.keepNetworks(); err != nil {
+		return err
+	}
 	if s.notifier, err = openNotifier(s.host.Unit, s.pod.Notify); err != nil {
 		return err
 	}

@@ -72,8 +72,7 @@ func (s *supervisor) mayRest() bool {
 	if s.phase != running || !s.notifier.idle() || s.journal != nil && s.journal.behind() || len(s.signals) > 0 {
 		return false
 	}
-	// Of other networks there may be more to hand over than namespaces.
-	if m := s.pod.Net.Mode; m != contract.NetNone && m != contract.NetHost {
+	if len(s.pod.Net.Ports) > 0 { // somebody may be connected
 		return false
 	}
 	for _, a := range s.apps {

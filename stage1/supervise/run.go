@@ -34,6 +34,9 @@ type supervisor struct {
 	stdin   *feeder
 	journal *podJournal // nil = no stream of the caller leads there
 
+	networks *networks // nil = there is nothing to attach
+	ports    *ports
+
 	signals  <-chan os.Signal
 	taken    <-chan struct{} // closed when all signals get to signals
 	requests chan request
@@ -109,7 +112,13 @@ func (s *supervisor) boot() (err error) {
 			return fmt.Errorf("become the reaper of the pod: %w", err)
 		}
 	}
-	return s.flavour.Sandbox(s.pod, s.host, confs(s.apps))
+	if err := s.publish(); err != nil {
+		return err
+	}
+	if err := s.flavour.Sandbox(s.pod, s.host, confs(s.apps)); err != nil {
+		return err
+	}
+	return s.attach()
 }
 
 func confs(apps []*app) []*contract.App {
@@ -231,7 +240,11 @@ func (s *supervisor) finishPod() error {
 	if s.control != nil {
 		s.control.end() // its socket goes with the run folder
 	}
+	s.ports.close()
 	if err := clear(s.pod, s.host); err != nil {
+		return err
+	}
+	if err := s.leaveNetworks(); err != nil {
 		return err
 	}
 	if s.pod.Remove {
