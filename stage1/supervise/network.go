@@ -128,7 +128,7 @@ func startHelper(name string, argv []string, netns int) (*helper, error) {
 	h.pid, err = syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{null.Fd(), uintptr(says), uintptr(says), contract.LockFD, uintptr(netns)},
-		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, PidFD: &h.pidfd},
+		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &h.pidfd},
 	})
 	if err != nil {
 		unix.Close(says)
