@@ -112,6 +112,14 @@ test-vm-full: build test-programs test-packages-deb ## every test in each Debian
 
 comma := ,
 
+# FUZZ is a regexp of "package name"; FUZZTIME 0 lists the targets.
+FUZZTIME ?= 20s
+FUZZ ?= /(image|fetch|stage1|internal)/|/image |/settings |/plan
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME=20s (FUZZ=regexp of targets)
+	./tests/fuzz $(FUZZTIME) '$(FUZZ)'
+
 .PHONY: bench
 bench: build ## start-up, enter, fetch, memory beside the installed peers (as root)
 	@./tests/need $(TEST_PACKAGES) $(BENCH_PACKAGES)

@@ -30,7 +30,7 @@ type recipe struct {
 // basics are the packages of every guest: what boots, and what tests use.
 var basics = []string{
 	"linux-image-cloud-amd64", "systemd-sysv", "systemd-container", "udev", "dbus", "apparmor", "kmod", "iproute2", "procps", "e2fsprogs",
-	"umoci", "skopeo", "strace", "acl", "attr", "libcap2-bin", "busybox-static",
+	"umoci", "skopeo", "strace", "acl", "attr", "libcap2-bin", "busybox-static", "nftables",
 }
 
 func findRecipe(name string) (recipe, error) {
@@ -39,7 +39,7 @@ func findRecipe(name string) (recipe, error) {
 		return recipe{Name: name, Suite: "bookworm", Packages: basics}, nil
 	case "debian13":
 		// With a seed cloud-init sets the machine up. The rest are peers to measure rkt beside.
-		more := []string{"cloud-init", "podman", "conmon", "crun", "containerd", "runc"}
+		more := []string{"cloud-init", "openssh-client", "podman", "conmon", "crun", "containerd", "runc"}
 		return recipe{Name: name, Suite: "trixie", Packages: slices.Concat(basics, more)}, nil
 	}
 	return recipe{}, fmt.Errorf("there is no guest of that name")

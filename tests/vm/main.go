@@ -31,6 +31,7 @@ type options struct {
 	count           int
 	timeout         time.Duration
 	cold            bool
+	seed            string
 	packages        []string
 }
 
@@ -44,6 +45,7 @@ func main() {
 	flag.IntVar(&o.count, "count", 1, "run each test that many times")
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "limit for a guest, from power on to power off")
 	flag.BoolVar(&o.cold, "cold", false, "boot, instead of going on with a guest that has booted")
+	flag.StringVar(&o.seed, "seed", "", "boot with this folder's user-data and meta-data for cloud-init")
 	flag.Parse()
 	if o.packages = flag.Args(); len(o.packages) == 0 {
 		o.packages = []string{"./tests"}
@@ -89,7 +91,12 @@ func test(ctx context.Context, name string, o options) error {
 	}
 	m := machine{guest: g, threads: "single", disk: filepath.Join(string(g), "disk"), scratch: scratch}
 	m.disks = map[string]string{"rkt-programs": programs, "rkt-images": images}
-	if !o.cold {
+	switch {
+	case o.seed != "":
+		if m.disks["rkt-seed"], err = makeSeed(ctx, scratch, o.seed); err != nil {
+			return fmt.Errorf("make disk for cloud-init: %w", err)
+		}
+	case !o.cold:
 		s, err := makeSaved(ctx, g)
 		if err != nil {
 			return fmt.Errorf("boot guest: %w", err)

@@ -81,6 +81,12 @@ func makeImages(ctx context.Context, o options) (disk string, err error) {
 	})
 }
 
+// makeSeed makes the disk that cloud-init looks for from the files of a folder.
+func makeSeed(ctx context.Context, dir, files string) (disk string, err error) {
+	disk = filepath.Join(dir, "seed.disk")
+	return disk, command(ctx, "genisoimage", "-quiet", "-volid", "CIDATA", "-joliet", "-rock", "-output", disk, files)
+}
+
 // copyInto copies files and folders into the folder dir, which it makes.
 func copyInto(ctx context.Context, dir string, from ...string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
