@@ -116,6 +116,8 @@ func (s *supervisor) meet(a *app, child *program.Child) error {
 	if err := s.awaitNetworks(); err != nil {
 		return err
 	}
+	// An order to stop that comes from here on must not end this process alone.
+	<-s.taken
 	if err := child.Release(); err != nil {
 		return err
 	}
