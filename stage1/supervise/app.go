@@ -43,13 +43,17 @@ type app struct {
 // dir is the app's folder, relative to the pod directory.
 func (a *app) dir() string { return filepath.Join(contract.AppsDir, a.name) }
 
+// isInit says whether the app is pid 1 of its pid namespace, to which the kernel
+// gives no signal that it has no handler for.
+func (a *app) isInit() bool { return a.conf.PID == contract.PIDOwn && !a.conf.Init }
+
 // signal sends sig to the app if it runs.
 func (a *app) signal(sig unix.Signal) error {
 	if a.state != appRunning {
 		return nil
 	}
 	var err error
-	if a.conf.PID == contract.PIDHost || a.conf.Init {
+	if !a.isInit() {
 		// An init of ours passes every signal on. What it blocks does not show: the
 		// kernel takes what is waited for (rt_sigtimedwait) out of the set meanwhile.
 		err = unix.PidfdSendSignal(a.pidfd, sig, nil, 0)

@@ -217,7 +217,7 @@ func (s *supervisor) startGuard() (*program.Child, error) {
 			continue
 		}
 		sig := unix.Signal(a.conf.StopSignal)
-		if a.conf.PID != contract.PIDHost {
+		if a.isInit() {
 			var err error
 			if sig, err = effective(a.pid, sig); err != nil {
 				return nil, err
