@@ -11,6 +11,7 @@ import (
 	"rkt/fetch/registries"
 	"rkt/image/trust"
 	"rkt/stage0/settings"
+	"rkt/stage1/contract"
 )
 
 func newConfigCommand(env *environment) *cobra.Command {
@@ -128,6 +129,7 @@ func (e *environment) shownSettings() []shownSetting {
 	for _, dir := range s.Stage1Dirs {
 		add("stage1-dir", dir.Text, dir, false)
 	}
+	add("net", s.Net.Or(string(contract.NetNone)), s.Net, false)
 	add("pull-policy", s.PullPolicy.Or(string(fetch.PullNew)), s.PullPolicy, false)
 	add("verify", string(e.verify()), s.Verify, false)
 	driver := e.driver

@@ -144,6 +144,9 @@ func run(ctx context.Context, env *environment, o *runOptions, apps []*appOption
 // prepareApps fetches the images and prepares the pod. how says what is special
 // about it.
 func prepareApps(ctx context.Context, env *environment, host *stage0.Env, o *podOptions, apps []*appOptions, how stage0.PrepareOptions) (*stage0.Prepared, error) {
+	if len(o.net.nets) == 0 && env.config.Net.Text != "" {
+		o.net.nets = []string{env.config.Net.Text}
+	}
 	spec, err := o.spec(env)
 	if err != nil {
 		return nil, err

@@ -43,6 +43,7 @@ type Settings struct {
 	Stores     []Store // in the order of precedence of their files
 	Stage1     Value   // the flavour of pods that ask for none
 	Stage1Dirs []Value // folders with stage1s, before those that rkt comes with
+	Net        Value   // the networks of pods that ask for none, as of --net
 	PullPolicy Value   // when the registry is asked
 	Verify     Value   // a rootfs.Tier
 	Driver     Value   // of layers
@@ -86,6 +87,7 @@ type defaultsFile struct {
 	head
 	PullPolicy string `json:"pullPolicy"`
 	Verify     string `json:"verify"`
+	Net        string `json:"net"`
 	Driver     string `json:"driver"`
 }
 
@@ -171,6 +173,7 @@ func (l *loader) defaults(path string, level int, b []byte) error {
 	return errors.Join(
 		l.set(&l.PullPolicy, "pullPolicy", f.PullPolicy, path, level),
 		l.set(&l.Verify, "verify", f.Verify, path, level),
+		l.set(&l.Net, "net", f.Net, path, level),
 		l.set(&l.Driver, "driver", f.Driver, path, level),
 	)
 }

@@ -66,7 +66,7 @@ func Verify(ctx context.Context, f *os.File, digest [32]byte) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.HasPrefix(head, mark) {
+	if !bytes.HasPrefix(head, mark) || len(bytes.Trim(head[len(mark):superOffset], "\x00")) > 0 {
 		return fmt.Errorf("%w: it does not have the content it was written with", ErrDamaged)
 	}
 	tag := head[superOffset+superSize:][:64]
