@@ -9,9 +9,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"rkt/internal/escape"
 	"rkt/stage0/network"
@@ -25,6 +28,7 @@ func main() {
 	// A signal for the group of processes is the supervisor's to understand: it
 	// lets the pod end, and then comes what undoes the rest.
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP)
+	runtime.LockOSThread() // plugins end with the thread that has started them
 	if err := run(os.Args[1:]); err != nil {
 		text := strings.ReplaceAll(err.Error(), "\n", "; ")
 		fmt.Fprintf(os.Stderr, "%s\n", escape.Text(text))
@@ -52,11 +56,21 @@ func run(args []string) error {
 	case "attach":
 		return h.Attach(ctx, ".", contract.NetnsFD)
 	case "detach":
-		return h.Detach(ctx, ".")
+		return h.Detach(ctx, ".", netns())
 	case "reload":
 		return h.Reload(ctx)
 	}
 	return errors.New("give attach, detach or reload")
+}
+
+// netns is the pod's network namespace, -1 if this process has not got it: only a
+// supervisor hands it over.
+func netns() int {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(contract.NetnsFD, &st); err != nil || st.Type != unix.NSFS_MAGIC {
+		return -1
+	}
+	return contract.NetnsFD
 }
 
 func split(list string) []string {

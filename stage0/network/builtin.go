@@ -101,6 +101,9 @@ func (t *task) wanted(k kind, n contract.Network) (lease, error) {
 			l.Allow = append(l.Allow, what)
 		}
 	}
+	if n.Name != t.pod.Net.Networks[0].Name {
+		return l, nil // the first network has the ports
+	}
 	for _, p := range t.pod.Net.Ports {
 		if ip, err := netip.ParseAddr(p.HostIP); err == nil && !ip.IsLoopback() {
 			l.Ports = append(l.Ports, p)

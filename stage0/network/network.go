@@ -61,7 +61,7 @@ func (h *Host) Attach(ctx context.Context, dir string, netns int) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, h.Detach(context.WithoutCancel(ctx), dir))
+			err = errors.Join(err, h.Detach(context.WithoutCancel(ctx), dir, netns))
 		}
 	}()
 	stay := false // is there something that does not go by itself
@@ -104,13 +104,13 @@ func (t *task) save() error {
 }
 
 // Detach undoes all that Attach did for the pod in dir, as far as it came. It may
-// be repeated. The network namespace need not be there any more.
-func (h *Host) Detach(ctx context.Context, dir string) error {
+// be repeated. The network namespace need not be there any more: netns is -1.
+func (h *Host) Detach(ctx context.Context, dir string, netns int) error {
 	pod, err := contract.LoadPod(dir)
 	if err != nil {
 		return err
 	}
-	t := &task{Host: h, dir: dir, netns: -1, pod: pod}
+	t := &task{Host: h, dir: dir, netns: netns, pod: pod}
 	if err := errors.Join(t.leaveLists(ctx), h.leaveBuiltin(ctx, pod)); err != nil {
 		return err
 	}

@@ -13,8 +13,8 @@ import (
 	"rkt/stage1/contract"
 )
 
-// version is the name of a set that is in a table of this make.
-const version = "version1"
+// tableVersion is the name of a set that is in a table of this make.
+const tableVersion = "version1"
 
 // table is the table of rkt in the host's firewall. What it says of pods in
 // general is rules, made once; what it says of single pods is elements of sets.
@@ -75,7 +75,7 @@ func (t *table) defineSets() {
 // update brings the table in order: all of it if it is missing, and the elements
 // if they have changed.
 func (t *table) update(r *registry, changed bool) error {
-	_, err := t.conn.GetSetByName(t.table, version)
+	_, err := t.conn.GetSetByName(t.table, tableVersion)
 	if err != nil {
 		return t.rebuild(r)
 	}
@@ -97,7 +97,7 @@ func (t *table) rebuild(r *registry) error {
 	t.conn.AddTable(t.table) // so that there is one to delete
 	t.conn.DelTable(t.table)
 	t.conn.AddTable(t.table)
-	if err := t.conn.AddSet(&nftables.Set{Table: t.table, Name: version, KeyType: nftables.TypeInetService}, nil); err != nil {
+	if err := t.conn.AddSet(&nftables.Set{Table: t.table, Name: tableVersion, KeyType: nftables.TypeInetService}, nil); err != nil {
 		return fmt.Errorf("make set: %w", err)
 	}
 	for i, name := range t.names() {
