@@ -74,7 +74,7 @@ func (in *Ingest) seal(ctx context.Context, taken string, want Digest) (int64, e
 	if err != nil {
 		return 0, err
 	}
-	if got != want {
+	if got != want && !mutant.On("nodiffid") {
 		return 0, &MismatchError{Got: got, Want: want}
 	}
 	if mutant.On("nofsync") {

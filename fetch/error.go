@@ -12,6 +12,7 @@ import (
 	"rkt/image"
 	"rkt/image/trust"
 	"rkt/internal/escape"
+	"rkt/internal/mutant"
 )
 
 // Error is a fetch that failed: of what, why, and what the user can do.
@@ -33,7 +34,12 @@ func (e *Error) Hint() string { return e.hint }
 // reported is what rkt-fetch says about its failure, made fit for a terminal.
 type reported struct{ text string }
 
-func (r reported) Error() string { return escape.Text(r.text) }
+func (r reported) Error() string {
+	if mutant.On("rawterminal") {
+		return r.text
+	}
+	return escape.Text(r.text)
+}
 
 // coded makes an error that says what kind of failure it is.
 func coded(code wire.Code, format string, args ...any) error {

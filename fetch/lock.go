@@ -16,6 +16,7 @@ import (
 	"rkt/cas"
 	"rkt/image"
 	"rkt/internal/filelock"
+	"rkt/internal/mutant"
 	"rkt/internal/safepath"
 )
 
@@ -31,7 +32,7 @@ type lock struct {
 // lockReference locks what the reference will mean. waited tells that another
 // process held it, and so may have brought the image.
 func (f *Fetcher) lockReference(ctx context.Context, ref image.Ref) (l *lock, waited bool, err error) {
-	if ref.Transport == image.Stdin {
+	if ref.Transport == image.Stdin || mutant.On("noflight") {
 		return nil, false, nil // whose bytes nobody else has
 	}
 	l, err = f.lock(ctx, "reference-"+cas.Of([]byte(ref.String())).Hex(), func(pid int) {

@@ -11,6 +11,7 @@ import (
 	"rkt/cas"
 	"rkt/fetch/wire"
 	"rkt/internal/escape"
+	"rkt/internal/mutant"
 	"rkt/internal/safepath"
 )
 
@@ -110,6 +111,9 @@ func (s *Session) inflate(ctx context.Context, e event, packing string, budget i
 	}
 	from, to := os.NewFile(uintptr(ends[0]), "layer"), os.NewFile(uintptr(ends[1]), "layer")
 	defer to.Close()
+	if mutant.On("leakfd") {
+		_, _ = unix.Dup(ends[1])
+	}
 	// A larger pipe saves switches of processes; a small one works.
 	_, _ = unix.FcntlInt(from.Fd(), unix.F_SETPIPE_SZ, pipeSize)
 	request := wire.Request{Version: wire.Version, Mode: wire.Inflate, Packing: packing, Budget: budget}

@@ -13,6 +13,7 @@ import (
 	"rkt/fetch/ingest/registry"
 	"rkt/fetch/wire"
 	"rkt/image"
+	"rkt/internal/mutant"
 )
 
 // document is an index or a manifest with what its source says about it.
@@ -100,6 +101,9 @@ func (r *registrySource) root(ctx context.Context) (document, error) {
 		reference = r.source.Tag
 	}
 	var doc document
+	if mutant.On("tagtwice") {
+		_, _ = r.clients[0].Manifest(ctx, reference, image.MaxManifest)
+	}
 	err := r.each(ctx, func(i int) error {
 		got, err := r.clients[i].Manifest(ctx, reference, image.MaxManifest)
 		if err != nil {

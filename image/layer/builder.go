@@ -1,5 +1,7 @@
 package layer
 
+import "rkt/internal/mutant"
+
 // builder grows a tree.
 type builder struct {
 	root    *Inode
@@ -114,9 +116,11 @@ func (b *builder) slot(dir *Inode, base string) *name {
 // a directory must not merge with theirs.
 func (b *builder) replace(n *name, inode *Inode) {
 	if n.inode != nil {
-		n.hidden = true
+		n.hidden = !mutant.On("keephidden")
 		drop(n.inode)
-		b.lastPath, b.lastDir = "", nil
+		if !mutant.On("staledir") {
+			b.lastPath, b.lastDir = "", nil
+		}
 	}
 	n.inode = inode
 	inode.Nlink++

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"rkt/internal/mutant"
 )
 
 // ErrMalformed reports facts that break the form or a limit of this package.
@@ -39,6 +41,9 @@ func AllowedXattr(name string) bool {
 		return false
 	}
 	if rest, ok := strings.CutPrefix(name, "user."); ok {
+		if mutant.On("allxattrs") {
+			return true
+		}
 		return rest != "" && !strings.HasPrefix(rest, "overlay.")
 	}
 	return name == "security.capability"

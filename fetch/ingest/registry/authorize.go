@@ -17,6 +17,7 @@ import (
 
 	"rkt/fetch/ingest/fault"
 	"rkt/fetch/wire"
+	"rkt/internal/mutant"
 )
 
 // maxTokenAnswer bounds the answer of a token server, in bytes.
@@ -170,6 +171,9 @@ func (c *Client) isOwn(u *url.URL) bool {
 // a host that belongs to the same registered domain.
 func (c *Client) trustsRealm(realm *url.URL) bool {
 	host := strings.ToLower(realm.Hostname())
+	if mutant.On("sendauth") {
+		return true
+	}
 	if host == strings.ToLower(c.base.Hostname()) {
 		return true
 	}

@@ -12,6 +12,7 @@ import (
 
 	"rkt/fetch/ingest/fault"
 	"rkt/fetch/wire"
+	"rkt/internal/mutant"
 )
 
 const (
@@ -63,6 +64,9 @@ func (c *Client) follow(ctx context.Context, u *url.URL, header http.Header, aut
 		req.Header.Set("Accept-Encoding", "identity")
 		left = left || u.Scheme != c.base.Scheme || !strings.EqualFold(u.Host, c.base.Host)
 		t := c.foreign
+		if mutant.On("carryauth") && authorization != "" {
+			req.Header.Set("Authorization", authorization)
+		}
 		if !left {
 			t = c.own
 			if authorization != "" {
@@ -100,7 +104,7 @@ func redirect(resp *http.Response, from *url.URL) (*url.URL, error) {
 		return nil, fault.New(wire.CodeNetwork, "%q redirects to nowhere", from.Host)
 	case to.User != nil:
 		return nil, fault.New(wire.CodeNetwork, "%q redirects to an address with a user name", from.Host)
-	case to.Scheme == "https", to.Scheme == "http" && from.Scheme == "http":
+	case to.Scheme == "https", to.Scheme == "http" && from.Scheme == "http", mutant.On("redirecthttp"):
 		to.Fragment = ""
 		return to, nil
 	case to.Scheme == "http":

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"rkt/image/layer"
+	"rkt/internal/mutant"
 )
 
 // file takes the header of a file: it puts together what this and the headers
@@ -54,6 +55,9 @@ func entryFlag(flag byte) (byte, error) {
 	case typeHardlink, typeSymlink, typeChar, typeBlock, typeDir, typeFifo:
 		return flag, nil
 	}
+	if mutant.On("anyentry") {
+		return typeRegular, nil
+	}
 	return 0, malformed("unknown type %q", flag)
 }
 
@@ -96,6 +100,9 @@ func (p *Parser) owner(b block, pax *records) error {
 	}
 	// Old writers put the bits of the file type there as well.
 	p.entry.Mode = uint16(mode & 0o7777)
+	if mutant.On("modebits") {
+		p.entry.Mode = uint16(mode)
+	}
 	for _, id := range []struct {
 		to    *uint32
 		field []byte
@@ -106,6 +113,9 @@ func (p *Parser) owner(b block, pax *records) error {
 			if n, ok = number(id.field); !ok {
 				n = -1
 			}
+		}
+		if mutant.On("anyowner") {
+			n = max(0, min(n, math.MaxUint32-1))
 		}
 		if n < 0 || n >= math.MaxUint32 {
 			return malformed("entry %.80q has an owner that is no number of 32 bits", p.entry.Name)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"rkt/image/layer"
+	"rkt/internal/mutant"
 )
 
 // Facts takes what a Scanner finds; *layer.Writer is one. A fact is good until
@@ -105,7 +106,10 @@ func (s *scanHandler) fill(e *Entry) (drop bool, err error) {
 		return true, s.drop(f.Path)
 	case typeHardlink:
 		f.Kind = layer.Hardlink
-		if f.Link, _, err = CleanName(e.Link); err != nil {
+		if f.Link, _, err = CleanName(e.Link); mutant.On("linkupwards") && err != nil {
+			f.Link, err = "x", nil
+		}
+		if err != nil {
 			return false, fmt.Errorf("target of hard link %.80q: %w", f.Path, err)
 		}
 		if _, gone := s.dropped[f.Link]; gone {
@@ -164,6 +168,9 @@ func CleanName(name string) (path string, isDir bool, err error) {
 		switch part {
 		case "", ".":
 		case "..":
+			if mutant.On("upwards") {
+				continue
+			}
 			return "", false, malformed("name %.80q leads upwards", name)
 		default:
 			kept = append(kept, part)
@@ -214,7 +221,7 @@ func whiteout(path string, flag byte) (layer.Kind, string, error) {
 		return layer.Opaque, dir, nil
 	case name != opaqueName && strings.HasPrefix(name, metaPrefix):
 		return ignored, "", nil
-	case flag != typeRegular && flag != typeHardlink: // aufs links all to one
+	case flag != typeRegular && flag != typeHardlink && !mutant.On("anywhiteout"): // aufs links all to one
 		return 0, "", malformed("whiteout %.80q is not a plain file", path)
 	case hidden == "" || hidden == "." || hidden == "..":
 		return 0, "", malformed("whiteout %.80q of nothing", path)
