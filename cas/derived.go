@@ -33,6 +33,11 @@ func (s *Store) HasDerived(kind string, d Digest) bool {
 	return unix.Fstatat(int(s.root.Fd()), derivedPath(kind, d), &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
+// StatDerived tells the file or folder of derived data as Stat does.
+func (s *Store) StatDerived(kind string, d Digest) (unix.Stat_t, error) {
+	return s.stat(derivedPath(kind, d))
+}
+
 // OpenDerived opens a derived file or folder read-only. The errors are
 // ErrNotFound and ErrCorrupt.
 func (s *Store) OpenDerived(kind string, d Digest) (*os.File, error) {

@@ -30,6 +30,18 @@ func (s *Store) Has(d Digest) bool {
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
+// Stat tells the file of a blob without opening it. The error is ErrNotFound when
+// there is none.
+func (s *Store) Stat(d Digest) (unix.Stat_t, error) { return s.stat(blobPath(d)) }
+
+func (s *Store) stat(path string) (st unix.Stat_t, err error) {
+	err = unix.Fstatat(int(s.root.Fd()), path, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		err = ErrNotFound
+	}
+	return st, err
+}
+
 // Open returns the blob opened read-only, and its size. The bytes are not
 // verified; Check does that. The errors are ErrNotFound and ErrCorrupt (not a
 // plain file of ours).

@@ -124,10 +124,15 @@ func fingerprint(files ...*os.File) (string, error) {
 		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 			return "", fmt.Errorf("stat %q: %w", f.Name(), err)
 		}
-		fmt.Fprintf(&b, "%d:%d %d %d.%09d %d.%09d\n", st.Dev, st.Ino, st.Size,
-			st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec)
+		b.WriteString(printOf(&st))
 	}
 	return b.String(), nil
+}
+
+// printOf is the line of one file in a fingerprint.
+func printOf(st *unix.Stat_t) string {
+	return fmt.Sprintf("%d:%d %d %d.%09d %d.%09d\n", st.Dev, st.Ino, st.Size,
+		st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec)
 }
 
 // verified tells whether these very files were verified in this boot.

@@ -139,6 +139,12 @@ func (l *Layers) standing(d cas.Digest) (mountRecord, error) {
 	if !ok {
 		return mountRecord{}, cas.ErrNotFound
 	}
+	want := mountRecord{tier: l.tierOf(store)}
+	if l.choice.Driver != DriverDir {
+		print, err := l.printStored(store, d)
+		want.print = print
+		return want, err
+	}
 	tar, _, err := store.Open(d)
 	if err != nil {
 		return mountRecord{}, err
@@ -148,8 +154,26 @@ func (l *Layers) standing(d cas.Digest) (mountRecord, error) {
 	if err := l.findAll(store, d, &from); err != nil {
 		return mountRecord{}, err
 	}
-	print, err := fingerprint(from.files()...)
-	return mountRecord{tier: l.tierOf(store), print: print}, err
+	want.print, err = fingerprint(from.files()...)
+	return want, err
+}
+
+// printStored is the fingerprint of the tar and the index of a layer. It opens
+// nothing: a start does this for each layer.
+func (l *Layers) printStored(store *cas.Store, d cas.Digest) (string, error) {
+	tar, err := store.Stat(d)
+	if err != nil {
+		return "", err
+	}
+	own := l.o.Stores.CAS()
+	index, err := own.StatDerived(kindIndex, d)
+	if errors.Is(err, cas.ErrNotFound) && store != own {
+		index, err = store.StatDerived(kindIndex, d)
+	}
+	if err != nil {
+		return "", err
+	}
+	return printOf(&tar) + printOf(&index), nil
 }
 
 // verifyAs does what the tier of the layer asks for. made says that it was
