@@ -208,3 +208,135 @@ func TestSignalDuringRest(t *testing.T) {
 	}
 	t.Logf("%d of 40 supervisors died of the signal", n)
 }
+
+// Sockets are made by hand: package net would link a C library into this program,
+// which is an app of other tests.
+
+func newSocket(t *testing.T, protocol string) int {
+	t.Helper()
+	kind := unix.SOCK_STREAM
+	if protocol == "udp" {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+func loopback(port int) unix.Sockaddr {
+	return &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}
+}
+
+// bind binds a new socket to a free port.
+func bind(t *testing.T, protocol string) (fd, port int) {
+	t.Helper()
+	fd = newSocket(t, protocol)
+	if err := unix.Bind(fd, loopback(0)); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd, at.(*unix.SockaddrInet4).Port
+}
+
+// freePort is a port that nothing listens on.
+func freePort(t *testing.T, protocol string) int {
+	fd, port := bind(t, protocol)
+	unix.Close(fd)
+	return port
+}
+
+// echo answers on a port of the address that the pod has, until the test ends.
+func echo(t *testing.T, protocol string) (port int) {
+	t.Helper()
+	fd, port := bind(t, protocol)
+	t.Cleanup(func() { unix.Close(fd) })
+	answer := func(fd int) {
+		b := make([]byte, 100)
+		for {
+			n, from, err := unix.Recvfrom(fd, b, 0)
+			if err != nil || n == 0 {
+				return
+			}
+			_ = unix.Sendto(fd, b[:n], 0, from)
+		}
+	}
+	if protocol == "udp" {
+		go answer(fd)
+		return port
+	}
+	if err := unix.Listen(fd, 10); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, _, err := unix.Accept(fd)
+			if err != nil {
+				return
+			}
+			go func() { answer(c); unix.Close(c) }()
+		}
+	}()
+	return port
+}
+
+// TestPortsOfARestedSupervisor connects to a pod before and after a rest, which
+// must not come while a connection lasts.
+func TestPortsOfARestedSupervisor(t *testing.T) {
+	p := newPod(t, []string{"sleep", "1000"})
+	ports := []contract.Port{
+		{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: freePort(t, "tcp"), PodPort: echo(t, "tcp")},
+		{Protocol: "udp", HostIP: "127.0.0.1", HostPort: freePort(t, "udp"), PodPort: echo(t, "udp")},
+	}
+	p.pod.Net = contract.Net{Mode: contract.NetJoined, Networks: []contract.Network{{Name: "x"}}, Ports: ports}
+	attached := fmt.Sprintf(`{"version":%d,"interfaces":[{"network":"x","name":"eth0","addresses":["127.0.0.1/8"]}]}`, contract.Version)
+	p.host.Network = &contract.HostNetwork{
+		Attach: []string{"/bin/sh", "-c", "echo '" + attached + "' >network"}, Detach: []string{"/bin/true"},
+	}
+	r := p.start()
+	p.await(contract.ReadyFile)
+	dial := func(port contract.Port) int {
+		t.Helper()
+		fd := newSocket(t, port.Protocol)
+		p.must(unix.Connect(fd, loopback(port.HostPort)))
+		return fd
+	}
+	talk := func(fd int) {
+		t.Helper()
+		p.must(unix.Send(fd, []byte("hello"), unix.MSG_NOSIGNAL))
+		b := make([]byte, 10)
+		if n, err := unix.Read(fd, b); err != nil || string(b[:n]) != "hello" {
+			t.Errorf("answer %q, %v", b[:max(n, 0)], err)
+		}
+	}
+	c := dial(ports[0])
+	talk(c)
+	time.Sleep(2500 * time.Millisecond) // a rest would have come by then
+	talk(c)
+	if r.rested() {
+		t.Error("the supervisor has rested while somebody was connected")
+	}
+	p.must(unix.Close(c))
+	r.awaitRest()
+	for range 2 {
+		for _, port := range ports {
+			c := dial(port)
+			talk(c)
+			unix.Close(c)
+		}
+	}
+	if out, err := p.entry("stop").CombinedOutput(); err != nil {
+		t.Errorf("stop: %v: %s", err, out)
+	}
+	if code := r.wait(); code != 143 {
+		t.Errorf("exit code %d, want 143; stderr %q", code, r.stderr.String())
+	}
+	p.checkClean()
+}

@@ -29,6 +29,8 @@ type handover struct {
 	Live  int64  `json:"live"` // the next sign of life for the service manager
 	Proxy int    `json:"proxy"`
 
+	Ports []portHandover `json:"ports"`
+
 	Feeding bool `json:"feeding"`
 	Fed     bool `json:"fed"` // stdin is at its end
 	Guard   int  `json:"guard"`
@@ -104,6 +106,10 @@ func (s *supervisor) handOver() (*handover, []int, error) {
 		h.Proxy = s.proxy.fd
 		files = append(files, h.Proxy)
 	}
+	h.Ports = s.ports.describe()
+	for _, p := range h.Ports {
+		files = append(files, p.FD)
+	}
 	if s.host.Unit != nil {
 		for _, socket := range s.host.Unit.Sockets {
 			files = append(files, socket.FD)
@@ -177,6 +183,9 @@ func (s *supervisor) takeOver(memory int) error {
 	}
 	s.flavour.TakeOver(h.Shared)
 	if err := s.keepNetworks(); err != nil {
+		return err
+	}
+	if s.ports, err = takeOverPorts(h.Ports); err != nil {
 		return err
 	}
 	if s.notifier, err = openNotifier(s.host.Unit, s.pod.Notify); err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,11 +20,16 @@ type ports struct{ published []*published }
 
 // published is one socket and where what arrives there goes.
 type published struct {
+	keeper
 	port   contract.Port
 	at     netip.AddrPort
 	socket *os.File
+	fd     int // of socket
 	conn   syscall.RawConn
 	target netip.AddrPort
+
+	slots    chan struct{} // one for each connection of TCP, and one for who takes them
+	sessions *sessions     // of UDP
 }
 
 // publish takes the ports. A port that is taken already is an error.
@@ -68,13 +74,18 @@ func (ps *ports) open(p contract.Port, ip netip.Addr) error {
 		}
 		return fmt.Errorf("listen on %s/%s of the host: %w", at, p.Protocol, err)
 	}
+	return ps.add(p, at, fd)
+}
+
+// add takes over the socket fd of a port.
+func (ps *ports) add(p contract.Port, at netip.AddrPort, fd int) error {
 	f := os.NewFile(uintptr(fd), at.String())
 	conn, err := f.SyscallConn()
 	if err != nil {
 		f.Close()
 		return err
 	}
-	ps.published = append(ps.published, &published{port: p, at: at, socket: f, conn: conn})
+	ps.published = append(ps.published, &published{port: p, at: at, socket: f, fd: fd, conn: conn})
 	return nil
 }
 
@@ -141,14 +152,74 @@ func (ps *ports) serve(a *contract.Attached) error {
 		return errors.New("publish ports: the pod has no address")
 	}
 	for _, p := range ps.published {
-		p.target = netip.AddrPortFrom(to, uint16(p.port.PodPort))
-		if p.port.Protocol == "udp" {
-			go p.serveUDP()
-		} else {
-			go p.serveTCP()
-		}
+		p.begin(netip.AddrPortFrom(to, uint16(p.port.PodPort)))
 	}
 	return nil
+}
+
+// begin begins to pass on what arrives to target.
+func (p *published) begin(target netip.AddrPort) {
+	p.target = target
+	p.interrupt = func() { _ = p.socket.SetReadDeadline(time.Now()) }
+	p.clear = func() { _ = p.socket.SetReadDeadline(time.Time{}) }
+	if p.port.Protocol == "udp" {
+		p.sessions, p.serve = newSessions(p), p.serveUDP
+	} else {
+		p.slots, p.serve = make(chan struct{}, maxConnections), p.serveTCP
+	}
+	p.start()
+}
+
+// busy says whether somebody is connected. Nobody comes to be while it is held.
+func (p *published) busy() bool {
+	if p.sessions != nil {
+		return p.sessions.any()
+	}
+	return len(p.slots) > 0
+}
+
+// all are the ports that are served; ps may be nil.
+func (ps *ports) all() []*published {
+	if ps == nil {
+		return nil
+	}
+	return ps.published
+}
+
+// portHandover is a port that is served.
+type portHandover struct {
+	Port   contract.Port `json:"port"`
+	At     string        `json:"at"`
+	Target string        `json:"target"`
+	FD     int           `json:"fd"`
+}
+
+// describe is the handover of the ports.
+func (ps *ports) describe() (list []portHandover) {
+	for _, p := range ps.all() {
+		list = append(list, portHandover{p.port, p.at.String(), p.target.String(), p.fd})
+	}
+	return list
+}
+
+// takeOverPorts goes on with the ports that a handover lists.
+func takeOverPorts(list []portHandover) (*ports, error) {
+	ps := &ports{}
+	for i, h := range list {
+		at, err := netip.ParseAddrPort(h.At)
+		if err != nil {
+			return nil, err
+		}
+		target, err := netip.ParseAddrPort(h.Target)
+		if err != nil {
+			return nil, err
+		}
+		if err := ps.add(h.Port, at, h.FD); err != nil {
+			return nil, err
+		}
+		ps.published[i].begin(target)
+	}
+	return ps, nil
 }
 
 // close gives the ports back. What is under way ends with this process.

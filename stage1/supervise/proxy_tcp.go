@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"syscall"
@@ -20,22 +21,24 @@ const (
 	acceptPause = 100 * time.Millisecond
 )
 
-// serveTCP takes connections until the socket is closed.
+// serveTCP takes connections until the socket is closed or held.
 func (p *published) serveTCP() {
-	slots := make(chan struct{}, maxConnections)
 	for {
-		slots <- struct{}{}
+		p.slots <- struct{}{}
 		client, err := p.accept()
 		if err == nil {
 			go func() {
-				defer func() { <-slots }()
+				defer func() { <-p.slots }()
 				p.connection(client)
 			}()
 			continue
 		}
-		<-slots
+		<-p.slots
+		if errors.Is(err, os.ErrDeadlineExceeded) && !p.leaves() {
+			continue
+		}
 		if _, isErrno := err.(syscall.Errno); !isErrno {
-			return // closed
+			return
 		}
 		time.Sleep(acceptPause)
 	}

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"sync"
@@ -29,10 +30,22 @@ type sessions struct {
 	buffers sync.Pool
 }
 
-// serveUDP passes on datagrams until the socket is closed.
-func (p *published) serveUDP() {
+func newSessions(p *published) *sessions {
 	s := &sessions{p: p, by: make(map[netip.AddrPort]*end)}
 	s.buffers.New = func() any { return new([maxDatagram]byte) }
+	return s
+}
+
+// any says whether there is a client.
+func (s *sessions) any() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.by) > 0
+}
+
+// serveUDP passes on datagrams until the socket is closed or held.
+func (p *published) serveUDP() {
+	s := p.sessions
 	for {
 		var err error
 		e := p.conn.Read(func(fd uintptr) bool {
@@ -47,8 +60,11 @@ func (p *published) serveUDP() {
 			}
 			return true
 		})
+		if errors.Is(e, os.ErrDeadlineExceeded) && !p.leaves() {
+			continue
+		}
 		if e != nil {
-			return // closed
+			return
 		}
 		if err != nil && err != unix.EINTR && err != unix.ECONNREFUSED {
 			time.Sleep(acceptPause)

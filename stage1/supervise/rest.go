@@ -72,7 +72,7 @@ func (s *supervisor) mayRest() bool {
 	if s.phase != running || !s.notifier.idle() || s.journal != nil && s.journal.behind() || len(s.signals) > 0 {
 		return false
 	}
-	if len(s.pod.Net.Ports) > 0 { // somebody may be connected
+	if slices.ContainsFunc(s.ports.all(), func(p *published) bool { return p.serve == nil }) {
 		return false
 	}
 	for _, a := range s.apps {
@@ -88,6 +88,9 @@ func (s *supervisor) keepers() []*keeper {
 	all := []*keeper{&s.control.keeper}
 	if s.proxy != nil {
 		all = append(all, &s.proxy.keeper)
+	}
+	for _, p := range s.ports.all() {
+		all = append(all, &p.keeper)
 	}
 	if s.stdin.began {
 		all = append(all, &s.stdin.keeper)
@@ -124,7 +127,7 @@ func (s *supervisor) hold() bool {
 			return false
 		}
 	}
-	return s.notifier.idle() && !s.midLine() && (s.proxy == nil || s.proxy.pace.full())
+	return s.notifier.idle() && !s.midLine() && !slices.ContainsFunc(s.ports.all(), (*published).busy) && (s.proxy == nil || s.proxy.pace.full())
 }
 
 // release lets all go on.

@@ -163,7 +163,9 @@ func hasFlag(list, flag string) bool {
 
 // readMounts reads the mounts of a process by mount point; of several on one
 // point the topmost.
-func readMounts(pid int) (map[string]mounted, error) { return readMountinfo(procPath(pid, "mountinfo")) }
+func readMounts(pid int) (map[string]mounted, error) {
+	return readMountinfo(procPath(pid, "mountinfo"))
+}
 
 func readMountinfo(path string) (map[string]mounted, error) {
 	b, err := readFile(path)
