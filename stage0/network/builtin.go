@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"rkt/internal/atomicfile"
 	"rkt/stage1/contract"
 )
 
@@ -190,7 +192,8 @@ func (h *Host) leaveBuiltin(ctx context.Context, pod *contract.Pod) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
+	// What a killed process was about to write. Nobody writes now.
+	errs := []error{atomicfile.RemoveTemporary(r.dir), atomicfile.RemoveTemporary(filepath.Join(r.dir, leasesDir))}
 	// A lease may be gone and what was for it not.
 	special := len(pod.Net.Ports) > 0 || slices.ContainsFunc(pod.Net.Networks, func(n contract.Network) bool { return len(n.Args) > 0 })
 	for _, name := range []string{h.hostName(kind{letter: 'd'}, uuid), h.hostName(kind{letter: 'r'}, uuid)} {

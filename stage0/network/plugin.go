@@ -66,9 +66,9 @@ func (e *executor) ExecPlugin(ctx context.Context, path string, stdin []byte, en
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("plugin %s: %w", path, context.Cause(ctx))
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
-		return nil, told(path, err, stdout.Bytes(), stderr.Bytes())
+		return nil, told(path, err, stdout.kept, stderr.kept)
 	}
-	return stdout.Bytes(), nil
+	return stdout.kept, nil
 }
 
 // told is why a plugin says that it failed.
@@ -95,9 +95,9 @@ func told(path string, err error, stdout, stderr []byte) error {
 }
 
 // bounded keeps the beginning of what is written to it, and calls full when
-// there is more.
+// there is more. The buffer is a field: embedded, its ReadFrom would go round Write.
 type bounded struct {
-	bytes.Buffer
+	kept []byte
 	max  int
 	over bool
 	full func()
@@ -105,13 +105,13 @@ type bounded struct {
 
 // Write implements io.Writer.
 func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.max - b.Len(); len(p) > room {
+	room := min(b.max-len(b.kept), len(p))
+	b.kept = append(b.kept, p[:room]...)
+	if room < len(p) {
 		b.over = true
-		b.Buffer.Write(p[:room])
 		if b.full != nil {
 			b.full()
 		}
-		return len(p), nil
 	}
-	return b.Buffer.Write(p)
+	return len(p), nil
 }
