@@ -20,7 +20,7 @@ DEB ?= $(BIN)/rkt.deb
 # What the tests keep between runs: images made from Debian packages.
 TEST_CACHE ?= /var/cache/rkt-tests
 # Debian packages that the tests and the benchmarks use.
-TEST_PACKAGES := dbus-daemon mmdebstrap umoci skopeo e2fsprogs attr strace
+TEST_PACKAGES := dbus-daemon mmdebstrap umoci skopeo e2fsprogs attr strace nftables iproute2 containernetworking-plugins
 VM_PACKAGES := mmdebstrap qemu-system-x86 e2fsprogs genisoimage
 BENCH_PACKAGES := podman crun runc bubblewrap gcc libc6-dev
 
