@@ -45,6 +45,9 @@ func (e *Env) claimIDs(ctx context.Context, uuid string) (ids []contract.IDMap, 
 		return nil, "", err
 	}
 	dir := filepath.Join(e.RunDir, idsDir)
+	if err := os.MkdirAll(e.RunDir, 0o700); err != nil { // the first pod of a boot may be the first that needs it
+		return nil, "", fmt.Errorf("make run directory: %w", err)
+	}
 	if err := safepath.PrivateDir(dir); err != nil {
 		return nil, "", fmt.Errorf("make registry of id ranges: %w", err)
 	}

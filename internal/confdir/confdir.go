@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"rkt/internal/mutant"
 )
 
 // MaxFile bounds a configuration file in bytes; real ones have a few hundred.
@@ -119,7 +121,7 @@ func Read(path string, forbidden fs.FileMode) ([]byte, error) {
 	if !Ours(info) {
 		return nil, &Refused{path, "it does not belong to root", "chown root:root " + path}
 	}
-	if info.Mode().Perm()&forbidden != 0 {
+	if info.Mode().Perm()&forbidden != 0 && !mutant.On("readablesecret") {
 		return nil, ModeRefused(path, info, forbidden)
 	}
 	return ReadBounded(f, path)
