@@ -113,6 +113,17 @@ func allowed(from, to string) bool {
 	return false
 }
 
+// The libraries for networks are linked by rkt-net alone.
+func TestOnlyRktNetLinksNetworks(t *testing.T) {
+	for _, pkg := range []string{"./cmd/rkt", "./cmd/rkt-fetch", "./cmd/rkt-quadlet", "./stage1"} {
+		for _, dep := range goList(t, "-deps", pkg) {
+			if below(dep, "rkt/stage0/network") {
+				t.Errorf("%s links %s", pkg, dep)
+			}
+		}
+	}
+}
+
 // What reads attacker bytes is linked by rkt-fetch alone.
 func TestOnlyRktFetchLinksIngest(t *testing.T) {
 	for _, pkg := range []string{"./cmd/rkt", "./cmd/rkt-quadlet", "./stage1"} {

@@ -167,7 +167,7 @@ func (t *task) leaveLists(ctx context.Context) error {
 }
 
 func (t *task) libcni() *libcni.CNIConfig {
-	return libcni.NewCNIConfigWithCacheDir(t.PluginDirs, filepath.Join(t.dir, cniDir), &executor{dirs: t.PluginDirs})
+	return libcni.NewCNIConfigWithCacheDir(t.PluginDirs, filepath.Join(t.dir, cniDir), &executor{dirs: t.PluginDirs, limit: pluginLimit})
 }
 
 // runtimeConf is what the plugins are told of the pod.

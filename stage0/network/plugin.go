@@ -28,7 +28,8 @@ const (
 // nothing of this process but the streams, and so that nothing of them is left.
 type executor struct {
 	version.PluginDecoder
-	dirs []string
+	dirs  []string
+	limit time.Duration // of one plugin
 }
 
 // FindInPath finds the program of a plugin, which only root may be able to write.
@@ -43,7 +44,7 @@ func (e *executor) FindInPath(plugin string, paths []string) (string, error) {
 // ExecPlugin executes a plugin and returns its stdout. An error that the plugin
 // has told is a *types.Error.
 func (e *executor) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, pluginLimit, fmt.Errorf("it took longer than %s", pluginLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, e.limit, fmt.Errorf("it took longer than %s", e.limit))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
