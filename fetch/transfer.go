@@ -34,8 +34,7 @@ type transfer struct {
 	sizes map[cas.Digest]int64
 }
 
-// silence is how long rkt-fetch may say nothing when it brings an image from a
-// registry. It gives up a transfer much earlier itself; this one is for an
+// silence is how long rkt-fetch may say nothing. It gives up a transfer much earlier itself; this one is for an
 // rkt-fetch that does not work any more.
 const silence = 10 * time.Minute
 
@@ -100,10 +99,10 @@ func (t *transfer) resolve() error {
 	}
 }
 
-// receive waits for a message; of a local image as long as it takes, since
+// receive waits for a message; of an image from stdin as long as it takes, since
 // whoever fills the pipe may be slow.
 func (t *transfer) receive() (wire.Message, error) {
-	if t.source.file != nil {
+	if t.ref.Transport == image.Stdin {
 		return t.proc.Receive(0)
 	}
 	return t.proc.Receive(silence)

@@ -235,7 +235,7 @@ func TestKernelSaysThatItIsConfined(t *testing.T) {
 		}
 		none := "0000000000000000"
 		for key, want := range map[string]string{
-			"CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": none, "CapAmb": none,
+			"CapInh": none, "CapPrm": none, "CapEff": none, "CapAmb": none,
 			"NoNewPrivs": "1", "Seccomp": "2", "Seccomp_filters": "1", "Groups": "",
 		} {
 			if status[key] != want {

@@ -158,8 +158,18 @@ func (s *Session) reader(ctx context.Context, e event, from *os.File, request wi
 	if err := ready(); err != nil {
 		return err
 	}
-	return s.follow(ctx, p, e)
+	if err := s.follow(ctx, p, e); err != nil {
+		return &readError{err}
+	}
+	return nil
 }
+
+// readError is a reader that failed when the source had its pipe. The source will
+// notice, and say whether it was the bytes.
+type readError struct{ err error }
+
+func (e *readError) Error() string { return e.err.Error() }
+func (e *readError) Unwrap() error { return e.err }
 
 // follow posts what a reader says, and gives it memory.
 func (s *Session) follow(ctx context.Context, p *process, e event) error {
@@ -205,9 +215,10 @@ func (s *Session) handleReader(e event) (*wire.Message, error) {
 	if e.try != st.try {
 		return nil, nil // of a process that does not count any more
 	}
+	var reading *readError
 	switch {
-	case e.err != nil && !errors.Is(e.err, ErrEnded):
-		return nil, fmt.Errorf("layer %d: %w", e.layer+1, e.err)
+	case e.err != nil && !(errors.As(e.err, &reading) && errors.Is(e.err, ErrEnded)):
+		return nil, fmt.Errorf("layer %d of %d: %w", e.layer+1, len(s.layers), e.err)
 	case e.err != nil:
 		st.failed = e.err
 	case e.m.Type == wire.Failed:

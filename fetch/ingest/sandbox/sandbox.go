@@ -89,7 +89,7 @@ func steps(o Options) []step {
 		{line: wire.OwnUser, do: func() error { return becomeUser(o) }},
 		{line: wire.Limits, do: func() error { return setLimits(o.Role) }},
 		{line: wire.NoDump, do: func() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }},
-		{line: wire.NoCaps, do: func() error { return dropCapabilities(kept(o.Role)) }, also: true},
+		{line: wire.NoCaps, do: func() error { return dropCapabilities(o.How, kept(o.Role)) }, also: true},
 		{line: wire.NoNewPrivs, do: noNewPrivileges},
 		{line: wire.Landlock, do: func() error { return restrictFiles(o.Role) }},
 		{line: wire.Filter, do: func() error { return loadFilter(o.Role) }},
