@@ -112,5 +112,5 @@ func showHashing(out io.Writer, done, total int64) {
 		fmt.Fprint(out, "\r\x1b[K")
 		return
 	}
-	fmt.Fprintf(out, "\rrkt: verifying the layers for the first time since boot: %s of %s\x1b[K", byteSize(done), byteSize(total))
+	fmt.Fprintf(out, "\rrkt: verifying the layers against their digests: %s of %s\x1b[K", byteSize(done), byteSize(total))
 }

@@ -102,7 +102,7 @@ func (s sources) Close() {
 // prepareAll derives and verifies layers, several at once.
 func (l *Layers) prepareAll(ctx context.Context, s *state, layers []cas.Digest) (_ sources, err error) {
 	layers, total := l.bySize(layers)
-	m := &meter{tell: l.o.Hashing, total: total}
+	m := newMeter(l.o.Hashing, total)
 	defer m.end()
 	prepared := make([]source, len(layers))
 	group, ctx := errgroup.WithContext(ctx)

@@ -21,7 +21,13 @@ type meter struct {
 
 	mu   sync.Mutex
 	done int64
-	last time.Time
+	last time.Time // of a report, or of the beginning
+	told bool
+}
+
+// newMeter begins to count. What is over before reportEvery is not told.
+func newMeter(tell func(done, total int64), total int64) *meter {
+	return &meter{tell: tell, total: total, last: time.Now()}
 }
 
 // add counts n more bytes.
@@ -33,17 +39,16 @@ func (m *meter) add(n int64) {
 	defer m.mu.Unlock()
 	m.done = min(m.done+n, m.total)
 	if now := time.Now(); now.Sub(m.last) >= reportEvery {
-		m.last = now
+		m.last, m.told = now, true
 		m.tell(m.done, m.total)
 	}
 }
 
 // end tells that it is over, if anything was told.
 func (m *meter) end() {
-	if m.tell == nil || m.last.IsZero() {
-		return
+	if m.told {
+		m.tell(m.total, m.total)
 	}
-	m.tell(m.total, m.total)
 }
 
 // bySize orders layers by the size of their tars, the largest first: begun

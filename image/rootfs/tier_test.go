@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -111,20 +112,55 @@ func TestDamagedAccounts(t *testing.T) {
 	}
 }
 
-// The hashing tells how far it is, and ends at the end.
+// Who waits is told how far the hashing is, seldom, and that it is over; who does
+// not wait is told nothing.
 func TestHashingTells(t *testing.T) {
-	h := newHost(t, "")
-	d := h.commit(t, h.stores.CAS(), smallTar(t, h.dir, "one", "content"))
-	var done, total int64
-	h.o.Hashing = func(d, t int64) { done, total = d, t }
-	if _, err := h.at(t, Always).Ensure(t.Context(), []cas.Digest{d}); err != nil {
-		t.Fatal(err)
+	type report struct{ done, total int64 }
+	var reports []report
+	tell := func(done, total int64) { reports = append(reports, report{done, total}) }
+	m := newMeter(tell, 100)
+	m.add(10)
+	m.end()
+	if len(reports) > 0 {
+		t.Errorf("told %v of what took no time", reports)
 	}
-	if _, err := h.at(t, Always).Ensure(t.Context(), []cas.Digest{d}); err != nil {
-		t.Fatal(err)
+	m = newMeter(tell, 100)
+	m.last = m.last.Add(-reportEvery)
+	m.add(10)
+	m.add(10)
+	m.end()
+	if want := []report{{10, 100}, {100, 100}}; !slices.Equal(reports, want) {
+		t.Errorf("told %v, want %v", reports, want)
 	}
-	if total == 0 || done != total {
-		t.Errorf("told %d of %d bytes", done, total)
+	var none *meter
+	none.add(1)
+}
+
+// All layers are counted, wherever the time goes.
+func TestHashingCountsAllLayers(t *testing.T) {
+	for _, driver := range allDrivers {
+		t.Run(driver, func(t *testing.T) {
+			h := newHost(t, driver)
+			l := h.at(t, Always)
+			d := h.derive(t, l, smallTar(t, h.dir, "one", "content"))
+			if _, err := l.Ensure(t.Context(), []cas.Digest{d}); err != nil { // unpacks for the driver dir
+				t.Fatal(err)
+			}
+			s, err := openState(h.o.RunDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			m := newMeter(func(int64, int64) {}, 1<<20)
+			from, err := l.prepare(t.Context(), s, d, m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			from.Close()
+			if m.done == 0 {
+				t.Error("nothing was counted")
+			}
+		})
 	}
 }
 
