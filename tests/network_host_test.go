@@ -253,3 +253,20 @@ func TestHelperEcho(t *testing.T) {
 	syscall.Read(0, stop[:])
 	select {}
 }
+
+// An app of a pod that is this program: it sends a datagram.
+func TestHelperSend(t *testing.T) {
+	to, from := os.Getenv("RKT_TEST_SEND"), os.Getenv("RKT_TEST_FROM")
+	if to == "" {
+		t.Skip("for pods of other tests")
+	}
+	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(from)}}
+	c, err := d.Dial("udp4", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("from " + from)); err != nil {
+		t.Fatal(err)
+	}
+}
