@@ -42,6 +42,27 @@ func TestDamagedImageIsNotRun(t *testing.T) {
 	}
 }
 
+// The tier of the configuration is the pod's, and a damaged image is found with
+// "always" although it was hashed in this boot.
+func TestIntegrityTierIsConfigured(t *testing.T) {
+	h := newHost(t)
+	write(t, filepath.Join(h.conf, "defaults.d/a.json"), `{"rktKind":"defaults","rktVersion":"v1","verify":"always"}`)
+	ref := h.image("busybox")
+	h.must("run", "--name=tier", ref, "--", "true")
+	if status := h.must("status", "tier"); !strings.Contains(status, "\nintegrity=always\n") {
+		t.Errorf("status:\n%s", status)
+	}
+	if shown := h.must("config"); !strings.Contains(shown, "always") || !strings.Contains(shown, "defaults.d/a.json") {
+		t.Errorf("config:\n%s", shown)
+	}
+	h.must("rm", "tier")
+	write(t, filepath.Join(h.conf, "defaults.d/a.json"), `{"rktKind":"defaults","rktVersion":"v1","verfy":"always"}`)
+	h.refuses([]string{"run", "--rm", ref, "--", "true"}, "defaults.d/a.json", "verfy")
+	if err := os.Remove(filepath.Join(h.conf, "defaults.d/a.json")); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // afterBoot forgets which layers were hashed, as a boot does.
 func afterBoot(t *testing.T, h *host) {
 	t.Helper()
