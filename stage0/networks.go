@@ -3,12 +3,14 @@ package stage0
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +35,71 @@ func (e *Env) networkCommand(verb string) []string {
 		e.Networks.Program, "--run-dir=" + e.RunDir, "--config=" + strings.Join(e.Networks.ConfigDirs, ":"),
 		"--plugins=" + strings.Join(e.Networks.PluginDirs, ":"), verb,
 	}
+}
+
+// maxNetworkConfig bounds what is read of a configuration of CNI.
+const maxNetworkConfig = 1 << 20
+
+// UnknownNetworkError reports a network that is neither built in nor configured.
+type UnknownNetworkError struct {
+	Name  string
+	Known []string
+	Dirs  []string
+}
+
+func (e *UnknownNetworkError) Error() string {
+	return fmt.Sprintf("unknown network %q, known are %s", e.Name, strings.Join(e.Known, ", "))
+}
+
+// Hint says where networks are configured.
+func (e *UnknownNetworkError) Hint() string {
+	return "networks of CNI are configured in " + strings.Join(e.Dirs, " or ")
+}
+
+// checkNetworks refuses unknown networks before any work. Whether they work is
+// found out when the pod is attached.
+func (e *Env) checkNetworks(networks []contract.Network) error {
+	known := []string{"default", "default-restricted", "host", "none"}
+	read := false
+	for _, n := range networks {
+		if slices.Contains(known[:2], n.Name) {
+			continue
+		}
+		if !read {
+			known, read = append(known, e.configuredNetworks()...), true
+		}
+		if !slices.Contains(known, n.Name) {
+			return &UnknownNetworkError{Name: n.Name, Known: known, Dirs: e.Networks.ConfigDirs}
+		}
+	}
+	return nil
+}
+
+// configuredNetworks are the names in the configurations of CNI. What is wrong with
+// the others is told by whoever uses them.
+func (e *Env) configuredNetworks() (names []string) {
+	for _, dir := range e.Networks.ConfigDirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, entry := range entries {
+			if !slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(entry.Name())) {
+				continue
+			}
+			path := filepath.Join(dir, entry.Name())
+			if st, err := os.Stat(path); err != nil || !st.Mode().IsRegular() || st.Size() > maxNetworkConfig {
+				continue
+			}
+			var conf struct {
+				Name string `json:"name"`
+			}
+			if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &conf) == nil && conf.Name != "" && !slices.Contains(names, conf.Name) {
+				names = append(names, conf.Name)
+			}
+		}
+	}
+	return names
 }
 
 // lendNetworks tells the supervisor how the pod gets its networks.

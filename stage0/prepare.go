@@ -72,6 +72,10 @@ func Prepare(ctx context.Context, env *Env, spec plan.Spec, o PrepareOptions) (_
 		return nil, err
 	}
 
+	if err := env.checkNetworks(spec.Networks); err != nil {
+		return nil, err
+	}
+
 	var done undo.Stack
 	defer done.OnError(&err)
 

@@ -213,10 +213,10 @@ func TestNetRefuses(t *testing.T) {
 		flags []string
 		want  string
 	}{
-		{[]string{"--net=nowhere"}, `no such network`},
+		{[]string{"--net=nowhere"}, `unknown network "nowhere"`},
 		{[]string{"--net=default,default"}, "given twice"},
 		{[]string{"--net=none,default"}, "cannot be combined"},
-		{[]string{"--net=../default"}, "is not the name of a network"},
+		{[]string{"--net=../default"}, "unknown network"},
 		{[]string{"--net=default:IP=1.2.3.4"}, `unknown argument "IP"`},
 		{[]string{"--net=default:allow=all"}, `cannot allow "all"`},
 		{[]string{"--net=none", "--publish=8080:80"}, "cannot publish"},
