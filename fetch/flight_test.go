@@ -13,6 +13,7 @@ import (
 
 	"rkt/cas"
 	"rkt/image/trust"
+	"rkt/internal/confdir"
 )
 
 func TestCancelLeavesNothing(t *testing.T) {
@@ -127,7 +128,7 @@ func TestSecretsStayInThePipe(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "auth.d/a.json"), []byte(auth), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.o.Registries.Local = dir
+	b.o.Registries.Folders = confdir.Folders{dir}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)

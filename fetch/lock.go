@@ -32,7 +32,7 @@ type lock struct {
 // lockReference locks what the reference will mean. waited tells that another
 // process held it, and so may have brought the image.
 func (f *Fetcher) lockReference(ctx context.Context, ref image.Ref) (l *lock, waited bool, err error) {
-	if ref.Transport == image.Stdin || mutant.On("noflight") {
+	if ref.Transport == image.Stdin {
 		return nil, false, nil // whose bytes nobody else has
 	}
 	l, err = f.lock(ctx, "reference-"+cas.Of([]byte(ref.String())).Hex(), func(pid int) {
@@ -53,6 +53,9 @@ func (f *Fetcher) lockLayers(ctx context.Context, ref image.Ref, layers []cas.Di
 		}
 	}()
 	told := false
+	if mutant.On("noflight") {
+		return nil, nil
+	}
 	for _, d := range slices.Compact(sorted) {
 		locks[d], err = f.lock(ctx, "layer-"+d.Hex(), func(pid int) {
 			if !told {
