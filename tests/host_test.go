@@ -3,7 +3,8 @@
 // what they did. It imports nothing of the product.
 //
 // RKT_BIN names the folder of the programs and RKT_TEST_CACHE the folder that
-// keeps the images; `make test-e2e` sets both.
+// keeps the images; `make test-e2e` sets both. RKT_TEST_DRIVER mounts layers by
+// a driver that is not this host's first choice.
 package tests
 
 import (
@@ -20,8 +21,14 @@ import (
 	"time"
 )
 
-// patience bounds every wait for something that is about to happen.
-const patience = 30 * time.Second
+// patience bounds every wait for something that is about to happen. A machine
+// without hardware help, RKT_TEST_SLOW, needs more.
+var patience = func() time.Duration {
+	if os.Getenv("RKT_TEST_SLOW") != "" {
+		return 2 * time.Minute
+	}
+	return 30 * time.Second
+}()
 
 // host is a store and a run folder of their own on this machine.
 type host struct {
@@ -49,6 +56,9 @@ func newHost(t testing.TB) *host {
 	h := &host{t: t, data: filepath.Join(base, "data"), run: filepath.Join(base, "run"), conf: filepath.Join(base, "etc")}
 	if err := os.Mkdir(h.conf, 0o755); err != nil {
 		t.Fatal(err)
+	}
+	if driver := os.Getenv("RKT_TEST_DRIVER"); driver != "" {
+		h.flags = []string{"--driver=" + driver}
 	}
 	before := cgroups()
 	t.Cleanup(func() {

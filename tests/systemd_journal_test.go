@@ -116,10 +116,12 @@ func TestSystemdMachine(t *testing.T) {
 	h.must("run", "--detach", "--name=detached", ref, "--", "sleep", "1000")
 	u := h.newService("rkt-machine", []string{"KillMode=mixed"}, "run", "--name=plain", ref, "--", "sleep", "1000")
 	u.start()
+	var machines []string
 	for _, name := range []string{"shell", "detached", "plain"} {
 		h.must("status", "--wait-ready=30s", name)
 		s := h.status(name)
 		machine := "rkt-" + s.UUID
+		machines = append(machines, machine)
 		eventually(t, func() error {
 			if list := mustTool(t, "machinectl", "list", "--no-legend", "--no-pager"); !strings.Contains(list, machine) {
 				return fmt.Errorf("%s is not in %q", machine, list)
@@ -139,8 +141,11 @@ func TestSystemdMachine(t *testing.T) {
 	u.stop()
 	h.must("stop", "detached")
 	eventually(t, func() error {
-		if list := mustTool(t, "machinectl", "list", "--no-legend", "--no-pager"); strings.Contains(list, "rkt-") {
-			return fmt.Errorf("machines are left: %s", list)
+		list := mustTool(t, "machinectl", "list", "--no-legend", "--no-pager")
+		for _, machine := range machines {
+			if strings.Contains(list, machine) {
+				return fmt.Errorf("machines are left: %s", list)
+			}
 		}
 		return nil
 	})

@@ -31,7 +31,7 @@ type options struct {
 	count           int
 	timeout         time.Duration
 	cold            bool
-	seed            string
+	seed, driver    string
 	packages        []string
 }
 
@@ -46,6 +46,7 @@ func main() {
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "limit for a guest, from power on to power off")
 	flag.BoolVar(&o.cold, "cold", false, "boot, instead of going on with a guest that has booted")
 	flag.StringVar(&o.seed, "seed", "", "boot with this folder's user-data and meta-data for cloud-init")
+	flag.StringVar(&o.driver, "driver", "", "how layers are mounted: erofs, erofs-loop or dir; empty is what the guest can do")
 	flag.Parse()
 	if o.packages = flag.Args(); len(o.packages) == 0 {
 		o.packages = []string{"./tests"}
