@@ -121,10 +121,11 @@ fuzz: ## each fuzz target for FUZZTIME=20s (FUZZ=regexp of targets)
 	./tests/fuzz $(FUZZTIME) '$(FUZZ)'
 
 .PHONY: bench
-bench: build ## start-up, enter, fetch, memory beside the installed peers (as root)
+bench: build ## start-up, enter, fetch, memory beside the installed peers (as root; ONLY=regexp of sections)
 	@./tests/need $(TEST_PACKAGES) $(BENCH_PACKAGES)
 	$(MAKE) test-programs
-	python3 tests/bench/bench.py
+	$(GO_BUILD) -o bin/tests/bench ./tests/bench
+	bin/tests/bench $(if $(ONLY),-only '$(ONLY)')
 
 .PHONY: lint
 lint: ## formatting, vet and the import rules
