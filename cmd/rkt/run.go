@@ -52,7 +52,7 @@ From a shell, the pod gets a scope of its own from systemd; in a unit it stays i
 that. With --detach it becomes a service rkt-UUID.service, or where systemd is not
 the init, a session of its own; "rkt logs" shows what its apps write.`,
 		Example: `  rkt run docker://docker.io/library/busybox -- echo hello
-  rkt run --name=web --net=host oci:./nginx --user=www-data --memory=256M
+  rkt run --name=web --net=default -p 8080:80 oci:./nginx --user=www-data --memory=256M
   rkt run --detach --name=db --property=MemoryMax=1G docker://docker.io/library/redis
   rkt run --volume=data,kind=empty A --mount=volume=data,target=/out --- B --mount=volume=data,target=/in`,
 	}, o.flags, func(ctx context.Context, apps []*appOptions) error { return run(ctx, env, &o, apps) })
