@@ -16,8 +16,8 @@ func newNetCommand(env *environment) *cobra.Command {
 		Long: `Look after the networks of pods. What a pod is attached to is said by "rkt run
 --net"; "rkt status" shows its addresses.`,
 		Example: `  rkt net reload`,
-		Args:       noSubcommand,
-		RunE:       func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args:    noSubcommand,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newNetReloadCommand(env))
 	return c
