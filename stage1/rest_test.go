@@ -219,9 +219,6 @@ func newSocket(t *testing.T, protocol string) int {
 		kind = unix.SOCK_DGRAM
 	}
 	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
-	if err == nil {
-		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20})
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,6 +259,9 @@ func echo(t *testing.T, protocol string) (port int) {
 		b := make([]byte, 100)
 		for {
 			n, from, err := unix.Recvfrom(fd, b, 0)
+			if err == unix.EINTR {
+				continue
+			}
 			if err != nil || n == 0 {
 				return
 			}
@@ -278,6 +278,9 @@ func echo(t *testing.T, protocol string) (port int) {
 	go func() {
 		for {
 			c, _, err := unix.Accept(fd)
+			if err == unix.EINTR {
+				continue
+			}
 			if err != nil {
 				return
 			}
@@ -305,6 +308,7 @@ func TestPortsOfARestedSupervisor(t *testing.T) {
 	dial := func(port contract.Port) int {
 		t.Helper()
 		fd := newSocket(t, port.Protocol)
+		p.must(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(patience.Seconds())}))
 		p.must(unix.Connect(fd, loopback(port.HostPort)))
 		return fd
 	}

@@ -52,8 +52,8 @@ func openProcess(pid int, ticks uint64) (q process, ok bool, err error) {
 		return q, false, nil
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err == unix.ESRCH || err == unix.EINVAL {
-		return q, false, nil // gone; EINVAL: the number is now that of a thread
+	if err == unix.ESRCH || err == unix.EINVAL || err == unix.ENOENT {
+		return q, false, nil // gone; the number is now that of a thread (ENOENT: since Linux 6.15)
 	}
 	if err != nil {
 		return q, false, fmt.Errorf("open process %d: %w", pid, err)

@@ -89,7 +89,7 @@ func (p *proxy) receive() {
 		var n, flags int
 		var rerr error
 		err := conn.Read(func(fd uintptr) bool {
-			if fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}; !pending(fds) {
+			if !ready(int(fd), unix.POLLIN) {
 				return false // no buffer before there is something to read
 			}
 			b = make([]byte, maxNote)

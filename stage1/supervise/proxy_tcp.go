@@ -88,10 +88,9 @@ func (p *published) dial() (*end, error) {
 	if e, err = newEnd(fd); err != nil {
 		return nil, err
 	}
-	waited := false
 	werr := e.conn.Write(func(fd uintptr) bool {
-		if fresh && !waited { // the first call comes before any wait
-			waited = true
+		// Looked at here: the runtime forgets before the first call what it has heard.
+		if fresh && !ready(int(fd), unix.POLLOUT) {
 			return false
 		}
 		var n int

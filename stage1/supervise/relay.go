@@ -86,7 +86,7 @@ func (r *relay) copy() {
 
 // readWhenThere reads once if there is something, and says whether there was.
 func (r *relay) readWhenThere(fd uintptr) bool {
-	if r.buf == nil && !readable(int(fd)) {
+	if r.buf == nil && !ready(int(fd), unix.POLLIN) {
 		return false
 	}
 	return r.read(fd)
@@ -113,13 +113,8 @@ func (r *relay) end() {
 	_ = r.from.Close()
 }
 
-// readable says whether a read of fd would not wait.
-func readable(fd int) bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	return err == nil && n > 0
-}
-
-func pending(p []unix.PollFd) bool {
-	n, err := unix.Poll(p, 0)
+// ready says whether one of the poll(2) events is there on fd.
+func ready(fd int, events int16) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, 0)
 	return err == nil && n > 0
 }

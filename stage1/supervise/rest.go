@@ -29,7 +29,7 @@ const (
 	// shorter never pay for it.
 	restAfter = 2 * time.Second
 	// restPatience is how long the goroutines may take to become quiet.
-	restPatience = 100 * time.Millisecond
+	restPatience = 500 * time.Millisecond
 	// lastRestDelay bounds how long a supervisor that is not quiet waits, at twice
 	// the time before, until it tries again.
 	lastRestDelay = time.Minute
