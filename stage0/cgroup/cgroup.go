@@ -22,6 +22,7 @@ import (
 	"github.com/containerd/cgroups/v3"
 	"golang.org/x/sys/unix"
 
+	"rkt/internal/cgrouptree"
 	"rkt/stage1/contract"
 )
 
@@ -89,7 +90,7 @@ func Detect() (*Host, error) {
 		return h, nil
 	}
 	h.managed = unix.Access(booted, unix.F_OK) == nil
-	b, err := readFile("/proc/self/cgroup")
+	b, err := cgrouptree.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return nil, fmt.Errorf("find own cgroup: %w", err)
 	}
@@ -303,7 +304,7 @@ func (s *settings) setIfThere(file string, value int64) {
 
 func (s settings) write(dir string) error {
 	for _, v := range s {
-		err := writeFile(filepath.Join(dir, v.file), v.value)
+		err := cgrouptree.WriteFile(filepath.Join(dir, v.file), v.value)
 		if v.optional && os.IsNotExist(err) {
 			continue
 		}
@@ -328,7 +329,7 @@ func (h *Host) ownDir(controller, mount string) (string, error) {
 			return dir, nil
 		}
 	}
-	pids, err := processes(mount)
+	pids, err := cgrouptree.Members(mount)
 	if err == nil && slices.Contains(pids, os.Getpid()) {
 		return mount, nil
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rkt/internal/cgrouptree"
 	"rkt/stage1/contract"
 )
 
@@ -106,7 +107,7 @@ func TestPopulatedSeesProcessesBelowTheApp(t *testing.T) {
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeFile(filepath.Join(nested, "cgroup.procs"), strconv.Itoa(sleep.Process.Pid)); err != nil {
+	if err := cgrouptree.WriteFile(filepath.Join(nested, "cgroup.procs"), strconv.Itoa(sleep.Process.Pid)); err != nil {
 		t.Fatal(err)
 	}
 	if on, err := Populated(cg); !on || err != nil {

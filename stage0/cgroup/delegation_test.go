@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rkt/internal/cgrouptree"
 	"rkt/stage1/contract"
 )
 
@@ -41,10 +42,10 @@ func newUnit(t *testing.T, own string, delegate bool) *unit {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := writeFile(filepath.Join(at, "cgroup.procs"), "0"); err != nil {
+		if err := cgrouptree.WriteFile(filepath.Join(at, "cgroup.procs"), "0"); err != nil {
 			t.Error(err)
 		}
-		if err := walk(u.dir, 0, unix.Rmdir); err != nil {
+		if err := cgrouptree.Walk(u.dir, unix.Rmdir); err != nil {
 			t.Error(err)
 		}
 	})
@@ -53,7 +54,7 @@ func newUnit(t *testing.T, own string, delegate bool) *unit {
 			t.Skipf("needs attributes of cgroups: %v", err)
 		}
 	}
-	if err := writeFile(filepath.Join(u.dir, own, "cgroup.procs"), "0"); err != nil {
+	if err := cgrouptree.WriteFile(filepath.Join(u.dir, own, "cgroup.procs"), "0"); err != nil {
 		t.Fatal(err)
 	}
 	return u
@@ -63,7 +64,7 @@ func newUnit(t *testing.T, own string, delegate bool) *unit {
 func (u *unit) tree() []string {
 	u.t.Helper()
 	var list []string
-	err := walk(u.dir, 0, func(dir string) error {
+	err := cgrouptree.Walk(u.dir, func(dir string) error {
 		if rel, _ := filepath.Rel(u.dir, dir); rel != "." {
 			list = append(list, rel)
 		}
@@ -84,7 +85,7 @@ func (u *unit) process(dir string) {
 		u.t.Fatal(err)
 	}
 	u.t.Cleanup(func() { _ = p.Process.Kill(); _ = p.Wait() })
-	if err := writeFile(filepath.Join(u.dir, dir, "cgroup.procs"), strconv.Itoa(p.Process.Pid)); err != nil {
+	if err := cgrouptree.WriteFile(filepath.Join(u.dir, dir, "cgroup.procs"), strconv.Itoa(p.Process.Pid)); err != nil {
 		u.t.Fatal(err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rkt/internal/cgrouptree"
 	"rkt/stage1/contract"
 )
 
@@ -139,7 +140,7 @@ func (h *Host) delegate(at place, need []Controller) error {
 		if err := unix.Mkdir(leaf, 0o755); err != nil && err != unix.EEXIST {
 			return &os.PathError{Op: "make cgroup", Path: leaf, Err: err}
 		}
-		if err := writeFile(filepath.Join(leaf, "cgroup.procs"), "0"); err != nil {
+		if err := cgrouptree.WriteFile(filepath.Join(leaf, "cgroup.procs"), "0"); err != nil {
 			return fmt.Errorf("move into own cgroup: %w", err)
 		}
 	}
@@ -158,18 +159,18 @@ func enable(dir string, need []Controller) error {
 	for _, c := range need {
 		fmt.Fprintf(&b, "+%s ", c)
 	}
-	return writeFile(filepath.Join(dir, "cgroup.subtree_control"), b.String())
+	return cgrouptree.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), b.String())
 }
 
 // alone says whether no other process than this one is in the cgroup dir.
 func alone(dir string) bool {
-	b, err := readFile(filepath.Join(dir, "cgroup.procs"))
+	b, err := cgrouptree.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	only := strings.TrimSpace(string(b))
 	return err == nil && (only == "" || only == strconv.Itoa(os.Getpid()))
 }
 
 // words are the space-separated words of a file.
 func words(file string) ([]string, error) {
-	b, err := readFile(file)
+	b, err := cgrouptree.ReadFile(file)
 	return strings.Fields(string(b)), err
 }

@@ -1,9 +1,9 @@
 package supervise
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -14,15 +14,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rkt/internal/cgrouptree"
 	"rkt/stage1/compile"
 	"rkt/stage1/contract"
 )
 
 // appPrefix begins the name of the cgroup of an app.
 const appPrefix = "app."
-
-// maxCgroupDepth bounds the walk through what apps made below their cgroups.
-const maxCgroupDepth = 64
 
 // cgroups are the folders of a pod in the cgroup hierarchies of the host.
 type cgroups struct{ contract.Cgroup }
@@ -133,7 +131,7 @@ func (c cgroups) marked(dir string) (bool, error) {
 func (c cgroups) apps() ([]string, error) {
 	var dirs []string
 	for _, dir := range c.folders() {
-		sub, err := subfolders(dir)
+		sub, err := cgrouptree.Children(dir)
 		if err != nil {
 			return nil, err
 		}
@@ -163,13 +161,20 @@ func (c cgroups) kill(deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range dirs {
-		// A fork bomb would win the race of lists and signals. The file exists on
-		// v1 with the pids controller and on v2.
-		_ = writeFile(filepath.Join(dir, "pids.max"), "0")
+	if err := cgrouptree.Seal(dirs...); err != nil {
+		return err
 	}
-	return killAll(dirs, deadline)
+	return killTrees(dirs, deadline)
 }
+
+func killTrees(dirs []string, deadline time.Time) error {
+	ctx, cancel := context.WithDeadlineCause(context.Background(), deadline, errStubborn)
+	defer cancel()
+	return cgrouptree.Kill(ctx, dirs...)
+}
+
+// errStubborn says why nobody waits any longer.
+var errStubborn = fmt.Errorf("they had %v", killDeadline)
 
 // empty is kill for one app that is about to be restarted.
 func (c cgroups) empty(app string, deadline time.Time) error {
@@ -177,11 +182,11 @@ func (c cgroups) empty(app string, deadline time.Time) error {
 	for _, dir := range c.folders() {
 		dirs = append(dirs, filepath.Join(dir, appPrefix+app))
 	}
-	pids, err := listProcesses(dirs)
+	pids, err := cgrouptree.Processes(dirs...)
 	if err != nil || len(pids) == 0 {
 		return err
 	}
-	if err := killAll(dirs, deadline); err != nil {
+	if err := killTrees(dirs, deadline); err != nil {
 		return err
 	}
 	main := c.main(app)
@@ -199,164 +204,9 @@ func (c cgroups) empty(app string, deadline time.Time) error {
 	return nil
 }
 
-func killAll(dirs []string, deadline time.Time) error {
-	for {
-		left, err := killOnce(dirs)
-		if err == nil {
-			err = awaitExit(left, deadline)
-		}
-		for _, v := range left {
-			unix.Close(v.pidfd)
-		}
-		if err != nil {
-			return err
-		}
-		// Only a list that is empty proves it: what was listed may have forked.
-		pids, err := listProcesses(dirs)
-		if err != nil || len(pids) == 0 {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("processes %v do not die", pids)
-		}
-	}
-}
-
-// victim is a process that was sent SIGKILL.
-type victim struct{ pid, pidfd int }
-
-// killOnce sends SIGKILL to what it finds in the trees of cgroups, thaws them,
-// because a frozen process does not die, and returns whom it sent it.
-func killOnce(dirs []string) (left []victim, err error) {
-	for _, dir := range dirs {
-		_ = writeFile(filepath.Join(dir, "cgroup.kill"), "1") // v2: reaches the whole tree at once
-	}
-	before, err := listProcesses(dirs)
-	if err != nil {
-		return nil, err
-	}
-	var open []victim
-	for _, pid := range before {
-		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
-			open = append(open, victim{pid, fd})
-		}
-	}
-	after, err := listProcesses(dirs)
-	for _, v := range open {
-		// Listed after the pidfd was opened and alive after that: the number was
-		// this process's while it was listed. Any other may be a stranger's.
-		_, listed := slices.BinarySearch(after, v.pid)
-		if err != nil || !listed || exited(v.pidfd) {
-			unix.Close(v.pidfd)
-			continue
-		}
-		left = append(left, v)
-		if e := unix.PidfdSendSignal(v.pidfd, unix.SIGKILL, nil, 0); e != nil && e != unix.ESRCH {
-			err = fmt.Errorf("kill process %d: %w", v.pid, e)
-		}
-	}
-	for _, dir := range dirs {
-		_ = writeFile(filepath.Join(dir, "freezer.state"), "THAWED")
-		_ = writeFile(filepath.Join(dir, "cgroup.freeze"), "0")
-	}
-	return left, err
-}
-
-// awaitExit waits until all victims are dead.
-func awaitExit(vs []victim, deadline time.Time) error {
-	for _, v := range vs {
-		for !exited(v.pidfd) {
-			wait := time.Until(deadline)
-			if wait <= 0 {
-				return fmt.Errorf("process %d does not die", v.pid)
-			}
-			p := []unix.PollFd{{Fd: int32(v.pidfd), Events: unix.POLLIN}}
-			if _, err := unix.Poll(p, int(wait.Milliseconds())+1); err != nil && err != unix.EINTR {
-				return fmt.Errorf("wait for process %d: %w", v.pid, err)
-			}
-		}
-	}
-	return nil
-}
-
-// listProcesses are the sorted pids in the trees of cgroups.
-func listProcesses(dirs []string) ([]int, error) {
-	var pids []int
-	for _, dir := range dirs {
-		err := walkCgroups(dir, 0, func(dir string) error {
-			b, err := readFile(filepath.Join(dir, "cgroup.procs"))
-			if err != nil {
-				return ignoreGone(err)
-			}
-			for line := range strings.Lines(string(b)) {
-				// 0 is a process outside this pid namespace.
-				if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 0 {
-					pids = append(pids, pid)
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	slices.Sort(pids)
-	return slices.Compact(pids), nil
-}
-
 // remove removes the pod's folders in all hierarchies. Nil means that they are
 // not there now. A folder with a process in it is an error.
 func (c cgroups) remove() error {
 	own, err := c.own()
-	errs := []error{err}
-	for _, dir := range own {
-		err := walkCgroups(dir, 0, func(dir string) error {
-			if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
-				return fmt.Errorf("remove cgroup %s: %w", dir, err)
-			}
-			return nil
-		})
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// walkCgroups calls f for the cgroup dir and all below it, children first.
-func walkCgroups(dir string, depth int, f func(dir string) error) error {
-	if depth > maxCgroupDepth {
-		return fmt.Errorf("cgroup %s is nested more than %d deep", dir, maxCgroupDepth)
-	}
-	sub, err := subfolders(dir)
-	if err != nil {
-		return err
-	}
-	for _, name := range sub {
-		if err := walkCgroups(filepath.Join(dir, name), depth+1, f); err != nil {
-			return err
-		}
-	}
-	return f(dir)
-}
-
-// subfolders are the names of the folders in a cgroup; none if it is gone.
-func subfolders(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, ignoreGone(err)
-	}
-	var names []string
-	for _, e := range entries {
-		if e.IsDir() {
-			names = append(names, e.Name())
-		}
-	}
-	return names, nil
-}
-
-// ignoreGone drops the errors of a cgroup that was removed meanwhile.
-func ignoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-		return nil
-	}
-	return err
+	return errors.Join(err, cgrouptree.Remove(own...))
 }

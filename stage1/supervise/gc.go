@@ -60,7 +60,7 @@ func Stop(force bool) error {
 	case !force:
 		return err
 	}
-	if err == nil && awaitExit([]victim{{pidfd: supervisor}}, time.Now().Add(killDeadline)) == nil {
+	if err == nil && awaitExit(supervisor, time.Now().Add(killDeadline)) == nil {
 		return nil
 	}
 	// It is stopped, or hangs. Without it, its apps are orphans like others.
@@ -72,7 +72,7 @@ func Stop(force bool) error {
 
 // endAfter waits for the end of the supervisor and ends what it has left.
 func endAfter(supervisor int, pod *contract.Pod, host *contract.Host) error {
-	if err := awaitExit([]victim{{pidfd: supervisor}}, time.Now().Add(killDeadline)); err != nil {
+	if err := awaitExit(supervisor, time.Now().Add(killDeadline)); err != nil {
 		return fmt.Errorf("wait for the end of the supervisor: %w", err)
 	}
 	return killOrphans(pod, host)
@@ -161,5 +161,8 @@ func killRecorded(app string, deadline time.Time) error {
 	if err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("kill process %d: %w", st.PID, err)
 	}
-	return awaitExit([]victim{{st.PID, pidfd}}, deadline)
+	if err := awaitExit(pidfd, deadline); err != nil {
+		return fmt.Errorf("process %d: %w", st.PID, err)
+	}
+	return nil
 }

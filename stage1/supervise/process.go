@@ -51,19 +51,6 @@ func readAll(fd int, path string) ([]byte, error) {
 	}
 }
 
-// writeFile writes s to an existing file of procfs or cgroupfs with one write.
-func writeFile(path, s string) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(fd)
-	if _, err := unix.Write(fd, []byte(s)); err != nil {
-		return &os.PathError{Op: "write", Path: path, Err: err}
-	}
-	return nil
-}
-
 func procPath(pid int, file string) string {
 	return "/proc/" + strconv.Itoa(pid) + "/" + file
 }
@@ -108,8 +95,8 @@ func openProcess(pid int, ticks uint64, boot string) (int, error) {
 		return -1, errGone
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err == unix.ESRCH || err == unix.EINVAL {
-		return -1, errGone // EINVAL: the number is now a thread's
+	if err == unix.ESRCH || err == unix.EINVAL || err == unix.ENOENT {
+		return -1, errGone // the number is now a thread's (ENOENT: since Linux 6.15)
 	}
 	if err != nil {
 		return -1, fmt.Errorf("open pidfd of %d: %w", pid, err)
@@ -129,9 +116,22 @@ func openProcess(pid int, ticks uint64, boot string) (int, error) {
 
 // exited says whether the process of a pidfd is over, be it reaped or not.
 func exited(pidfd int) bool {
-	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n == 1
+	return ready(pidfd, unix.POLLIN)
+}
+
+// awaitExit waits until the process of a pidfd is over.
+func awaitExit(pidfd int, deadline time.Time) error {
+	for !exited(pidfd) {
+		wait := time.Until(deadline)
+		if wait <= 0 {
+			return errors.New("it does not die")
+		}
+		p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(p, int(wait.Milliseconds())+1); err != nil && err != unix.EINTR {
+			return fmt.Errorf("wait for it: %w", err)
+		}
+	}
+	return nil
 }
 
 // signals is a set as printed in /proc/PID/status: bit n-1 is signal n.

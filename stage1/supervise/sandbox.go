@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rkt/internal/cgrouptree"
 	"rkt/stage1/compile"
 	"rkt/stage1/contract"
 	"rkt/stage1/program"
@@ -135,7 +136,7 @@ func writeMaps(pid int, ids []contract.IDMap) error {
 	}
 	text := mapText(ids)
 	for _, file := range []string{"uid_map", "gid_map"} {
-		if err := writeFile(procPath(pid, file), text); err != nil {
+		if err := cgrouptree.WriteFile(procPath(pid, file), text); err != nil {
 			return fmt.Errorf("write id maps: %w", err)
 		}
 	}
