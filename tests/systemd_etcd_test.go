@@ -73,14 +73,16 @@ func (e *etcd) must(member int, via []int, args ...string) string {
 	return r.stdout
 }
 
-// put writes n keys with a prefix through one member.
+// put writes n keys with a prefix through one member. An answer that the
+// leader is gone is the client's to try again.
 func (e *etcd) put(via int, prefix string, n int) {
 	e.h.t.Helper()
-	var script strings.Builder
-	for i := range n {
-		fmt.Fprintf(&script, "etcdctl --endpoints=%s --command-timeout=60s put %s%d value%d >/dev/null || exit 1\n", clientURL(via), prefix, i, i)
-	}
-	e.h.must("enter", memberName(via), "--", "sh", "-c", script.String())
+	const script = `i=0; tries=0
+while [ $i -lt %[3]d ]; do
+	if etcdctl --endpoints=%[1]s --command-timeout=60s put %[2]s$i value$i >/dev/null; then i=$((i + 1)); continue; fi
+	tries=$((tries + 1)); [ $tries -lt 10 ] || exit 1
+done`
+	e.h.must("enter", memberName(via), "--", "sh", "-c", fmt.Sprintf(script, clientURL(via), prefix, n))
 }
 
 // assertKeys finds n keys with a prefix at one member, which asks no other.

@@ -66,7 +66,8 @@ func newUnit(t testing.TB, name, text string) *unit {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the journal of %s:\n%s", name, u.journal())
+			journal := strings.Split(u.journal(), "\n")
+			t.Logf("the end of the journal of %s:\n%s", name, strings.Join(journal[max(0, len(journal)-80):], "\n"))
 		}
 		tool(t, "systemctl", "stop", name)
 		tool(t, "systemctl", "reset-failed", name)
