@@ -50,12 +50,12 @@ An image from a registry needs a rule of "rkt trust".`,
 }
 
 func fetchImages(ctx context.Context, env *environment, o fetchOptions, refs []string) error {
+	if err := requireRoot("fetch"); err != nil {
+		return err
+	}
 	pull, err := env.pullPolicy(o.pull)
 	if err != nil {
 		return &usageError{message: err.Error(), help: "rkt fetch --help"}
-	}
-	if err := requireRoot("fetch"); err != nil {
-		return err
 	}
 	show := newProgress(env.stderr)
 	switch o.format {
