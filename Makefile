@@ -127,6 +127,12 @@ bench: build ## start-up, enter, fetch, memory beside the installed peers (as ro
 	$(GO_BUILD) -o bin/tests/bench ./tests/bench
 	bin/tests/bench $(if $(ONLY),-only '$(ONLY)')
 
+.PHONY: bench-vm
+bench-vm: build test-programs ## what a pod costs under systemd, in a Debian 13 guest
+	@./tests/need $(VM_PACKAGES)
+	$(GO_BUILD) -o bin/tests/bench ./tests/bench
+	$(VM) -guest debian13 -timeout 90m -command '/rkt/bin/tests/bench -bin /rkt/bin -only systemd -n 21'
+
 .PHONY: lint
 lint: ## formatting, vet and the import rules
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

@@ -158,7 +158,7 @@ func checkTrust(env *environment) stage0.Check {
 func checkSystemd(booted, bus string) stage0.Check {
 	c := stage0.Check{Name: "systemd", Verdict: stage0.Fine, Found: "running, with a system bus"}
 	if _, err := os.Stat(booted); err != nil {
-		c.Verdict, c.Found, c.Advice = stage0.Warning, "not running", "nothing, unless pods are to be units: without it there is no --detach and no --slice"
+		c.Verdict, c.Found, c.Advice = stage0.Warning, "not running", "nothing, unless pods are to be units: without it there are no scopes, no --slice and no journal"
 		return c
 	}
 	if err := knock(bus); err != nil {

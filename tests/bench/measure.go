@@ -15,6 +15,8 @@ type contender struct {
 	argv []string
 	// before and after run outside the measured time, with the round's number.
 	before, after func(round int) error
+	// took replaces the time that the command took.
+	took func() (time.Duration, error)
 	// command replaces argv when it changes with the round.
 	command func(round int) []string
 }
@@ -66,6 +68,11 @@ func once(c contender, round int, gap time.Duration) (time.Duration, error) {
 	took := time.Since(began)
 	if err != nil {
 		return 0, fmt.Errorf("%v: %w: %s", argv, err, stderr.Bytes())
+	}
+	if c.took != nil {
+		if took, err = c.took(); err != nil {
+			return 0, err
+		}
 	}
 	if c.after != nil {
 		return took, c.after(round)

@@ -32,6 +32,7 @@ type options struct {
 	timeout         time.Duration
 	cold            bool
 	seed, driver    string
+	command         string
 	packages        []string
 }
 
@@ -47,8 +48,11 @@ func main() {
 	flag.BoolVar(&o.cold, "cold", false, "boot, instead of going on with a guest that has booted")
 	flag.StringVar(&o.seed, "seed", "", "boot with this folder's user-data and meta-data for cloud-init")
 	flag.StringVar(&o.driver, "driver", "", "how layers are mounted: erofs, erofs-loop or dir; empty is what the guest can do")
+	flag.StringVar(&o.command, "command", "", "run this in a shell instead of tests; the programs are in /rkt/bin")
 	flag.Parse()
-	if o.packages = flag.Args(); len(o.packages) == 0 {
+	if o.packages = flag.Args(); o.command != "" {
+		o.packages = nil
+	} else if len(o.packages) == 0 {
 		o.packages = []string{"./tests"}
 	}
 
@@ -131,7 +135,7 @@ func (m machine) test(ctx context.Context, name string, o options) error {
 	begin := time.Now()
 	err = m.run(ctx, o.timeout, nil)
 	fmt.Printf("vm: %s: %v from power on to power off\n", name, time.Since(begin).Round(time.Second))
-	if err = errors.Join(err, judge(status.String(), o.packages)); err != nil {
+	if err = errors.Join(err, judge(status.String(), o)); err != nil {
 		fmt.Print(explain(journal.Name()))
 	}
 	return err

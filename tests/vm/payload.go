@@ -44,7 +44,7 @@ func makePrograms(ctx context.Context, dir string, o options) (disk string, err 
 		return "", err
 	}
 	limit := int((o.timeout - bootAllowance).Seconds())
-	settings := fmt.Sprintf("RUN=%s\nCOUNT=%d\nLIMIT=%d\nNOW=%d\nDRIVER=%s\n", quoted(o.run), o.count, limit, time.Now().Unix(), quoted(o.driver))
+	settings := fmt.Sprintf("RUN=%s\nCOUNT=%d\nLIMIT=%d\nNOW=%d\nDRIVER=%s\nCOMMAND=%s\n", quoted(o.run), o.count, limit, time.Now().Unix(), quoted(o.driver), quoted(o.command))
 	for name, content := range map[string]string{"run": string(run), "settings": settings, "tests": list.String()} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o755); err != nil {
 			return "", err

@@ -6,8 +6,12 @@ import (
 )
 
 // judge reads what a guest said of its packages: lines of the folder, the exit
-// code and the seconds it took. Nil means that each of packages was run and passed.
-func judge(status string, packages []string) error {
+// code and the seconds it took. Nil means that each that was asked for passed.
+func judge(status string, o options) error {
+	packages := o.packages
+	if o.command != "" {
+		packages = []string{"command"}
+	}
 	said := map[string]string{}
 	for line := range strings.Lines(status) {
 		if f := strings.Fields(line); len(f) == 3 {
