@@ -110,18 +110,24 @@ func unpacked(t testing.TB, name string) string {
 	return filepath.Join(dir, "rootfs")
 }
 
-// drivers are those that this kernel has.
-func drivers(t testing.TB) []string {
+// linuxBefore says whether the kernel is older than a version.
+func linuxBefore(t testing.TB, major, minor int) bool {
 	t.Helper()
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		t.Fatal(err)
 	}
-	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+	var have [2]int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &have[0], &have[1]); err != nil {
 		t.Fatalf("the kernel's release %q: %v", u.Release, err)
 	}
-	if major < 6 || major == 6 && minor < 12 { // mounts no files
+	return have[0] < major || have[0] == major && have[1] < minor
+}
+
+// drivers are those that this kernel has.
+func drivers(t testing.TB) []string {
+	t.Helper()
+	if linuxBefore(t, 6, 12) { // mounts no files
 		return []string{"erofs-loop", "dir"}
 	}
 	return []string{"erofs", "erofs-loop", "dir"}

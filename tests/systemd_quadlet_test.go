@@ -190,6 +190,10 @@ func TestSystemdQuadletCorruptFiles(t *testing.T) {
 // The pod of a .kube file gets its ConfigMap and its Secret as files, which go
 // with it.
 func TestSystemdQuadletKube(t *testing.T) {
+	needSystemd(t)
+	if linuxBefore(t, 6, 3) {
+		t.Skip("this kernel cannot id-map a tmpfs, which is where the files of ConfigMaps are")
+	}
 	q := newQuadlets(t)
 	ref := q.h.image("busybox")
 	q.write(map[string]string{
