@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -229,44 +228,51 @@ func (n *netHost) assertNoNetworks() {
 	eventually(n.t, n.leftovers)
 }
 
-// An app of a pod that is this program: it sends datagrams back.
-func TestHelperEcho(t *testing.T) {
-	port := os.Getenv("RKT_TEST_ECHO")
-	if port == "" {
-		t.Skip("for pods of other tests")
+// TestMain lets this program be an app of a pod as well, when the environment
+// says so.
+func TestMain(m *testing.M) {
+	var err error
+	switch {
+	case os.Getenv("RKT_TEST_ECHO") != "":
+		err = echo(os.Getenv("RKT_TEST_ECHO"))
+	case os.Getenv("RKT_TEST_SEND") != "":
+		err = send(os.Getenv("RKT_TEST_SEND"), os.Getenv("RKT_TEST_FROM"))
+	default:
+		os.Exit(m.Run())
 	}
-	c, err := net.ListenPacket("udp", ":"+port)
 	if err != nil {
-		t.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	os.Stdout.WriteString("ready\n")
-	go func() {
-		var b [2048]byte
-		for {
-			size, from, err := c.ReadFrom(b[:])
-			if err == nil {
-				c.WriteTo(b[:size], from)
-			}
-		}
-	}()
-	var stop [1]byte
-	syscall.Read(0, stop[:])
-	select {}
 }
 
-// An app of a pod that is this program: it sends a datagram.
-func TestHelperSend(t *testing.T) {
-	to, from := os.Getenv("RKT_TEST_SEND"), os.Getenv("RKT_TEST_FROM")
-	if to == "" {
-		t.Skip("for pods of other tests")
+// echo sends the datagrams that come to a port back, until it is killed.
+func echo(port string) error {
+	c, err := net.ListenPacket("udp", ":"+port)
+	if err != nil {
+		return err
 	}
+	os.Stdout.WriteString("ready\n")
+	var b [2048]byte
+	for {
+		size, from, err := c.ReadFrom(b[:])
+		if err != nil {
+			return err
+		}
+		if _, err := c.WriteTo(b[:size], from); err != nil {
+			return err
+		}
+	}
+}
+
+// send sends a datagram that says where it claims to be from.
+func send(to, from string) error {
 	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(from)}}
 	c, err := d.Dial("udp4", to)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer c.Close()
-	if _, err := c.Write([]byte("from " + from)); err != nil {
-		t.Fatal(err)
-	}
+	_, err = c.Write([]byte("from " + from))
+	return err
 }
