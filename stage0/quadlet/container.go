@@ -65,7 +65,6 @@ func containerRules() []rule[*app] {
 		{key: "GroupAdd", lists: true, do: (*app).addGroup},
 		{key: "WorkingDir", do: flag("working-dir")},
 		{key: "HostName", shared: true, do: podFlag("hostname")},
-		{key: "Network", lists: true, shared: true, do: func(a *app, e Entry) error { return a.run.setNetwork(e) }},
 		{key: "UserNS", shared: true, do: func(a *app, e Entry) error { return a.run.setUserNS(e) }},
 		{key: "Notify", do: (*app).setNotify},
 		{key: "Volume", lists: true, do: (*app).addVolume},
@@ -98,6 +97,7 @@ func containerRules() []rule[*app] {
 		{key: "ReloadCmd", do: (*app).setReload},
 		{key: "ReloadSignal", do: (*app).setReload},
 	}
+	rules = append(rules, runRules(func(a *app) *run { return a.run })...)
 	return append(rules, refusedContainerKeys()...)
 }
 

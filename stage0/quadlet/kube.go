@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,8 +117,10 @@ func (f *kubeFile) pod(p *kube.Pod) {
 		r.flag("annotation", literal(k+"="+p.Annotations[k]))
 	}
 	if !r.has("net") && p.HostNetwork {
+		r.nets = append(r.nets, "host")
 		r.flag("net", "host")
 	}
+	f.ports(p)
 	if !r.has("private-users") && p.HostUsers {
 		r.flag("private-users", "no")
 	}
@@ -134,6 +137,28 @@ func (f *kubeFile) pod(p *kube.Pod) {
 	}
 	if p.Grace >= 0 {
 		r.stopping = time.Duration(p.Grace) * time.Second
+	}
+}
+
+// ports publishes those of the YAML that no PublishPort= is about. On the host's
+// network they are the host's anyway.
+func (f *kubeFile) ports(p *kube.Pod) {
+	if slices.Contains(f.run.nets, "host") {
+		return
+	}
+	for _, kp := range p.Ports {
+		inPod := strconv.Itoa(kp.Container)
+		if f.run.publishes(inPod, kp.Protocol) {
+			continue
+		}
+		address := anyAddress
+		if kp.HostIP.IsValid() {
+			if address = kp.HostIP.String(); kp.HostIP.Is6() {
+				address = "[" + address + "]"
+			}
+		}
+		f.run.published = append(f.run.published, f.yaml)
+		f.run.publish(port{address: address, onHost: strconv.Itoa(kp.Host), inPod: inPod, protocol: kp.Protocol})
 	}
 }
 
@@ -256,13 +281,13 @@ func kubeRules() []rule[*kubeFile] {
 		{key: "ConfigMap", lists: true, do: func(f *kubeFile, e Entry) error { f.configs = append(f.configs, e); return nil }},
 		{key: "ServiceName", do: nothing[*kubeFile]},
 		{key: "Network", lists: true, do: func(f *kubeFile, e Entry) error { return f.run.setNetwork(e) }},
+		{key: "PublishPort", lists: true, do: func(f *kubeFile, e Entry) error { return f.run.publishPort(e) }},
 		{key: "UserNS", do: func(f *kubeFile, e Entry) error { return f.run.setUserNS(e) }},
 		{key: "LogDriver", do: only[*kubeFile]("what the apps write is the unit's output", "journald", "passthrough")},
 		{key: "ExitCodePropagation", do: only[*kubeFile]("the pod fails when an app does", "any")},
 		{key: "KubeDownForce", do: only[*kubeFile]("volumes outlive the pod; rkt volume rm removes them", "false", "no", "0")},
 		{key: "SetWorkingDirectory", do: (*kubeFile).setWorkingDirectory},
 	}
-	rules = append(rules, refused[*kubeFile](needsNetworks, "PublishPort")...)
 	rules = append(rules, refused[*kubeFile]("nothing updates images by itself; imagePullPolicy: Always fetches at each start", "AutoUpdate")...)
 	rules = append(rules, refused[*kubeFile](noModules, "ContainersConfModule")...)
 	return append(rules, refused[*kubeFile](noArguments, "PodmanArgs", "GlobalArgs")...)

@@ -139,11 +139,10 @@ func podRules() []rule[*podFile] {
 		{key: "ExitPolicy", do: only[*podFile]("a pod is over when its apps are", "stop")},
 		{key: "HostName", do: func(p *podFile, e Entry) error { p.run.flag("hostname", e.Value); return nil }},
 		{key: "Label", lists: true, do: eachOfPod("label")},
-		{key: "Network", lists: true, do: func(p *podFile, e Entry) error { return p.run.setNetwork(e) }},
 		{key: "UserNS", do: func(p *podFile, e Entry) error { return p.run.setUserNS(e) }},
 		{key: "Volume", lists: true, do: func(p *podFile, e Entry) error { p.volumes = append(p.volumes, e); return nil }},
 	}
-	rules = append(rules, refused[*podFile](needsNetworks, "AddHost", "DNS", "DNSOption", "DNSSearch", "IP", "IP6", "NetworkAlias", "PublishPort")...)
+	rules = append(rules, runRules(func(p *podFile) *run { return p.run })...)
 	rules = append(rules, refused[*podFile](ownRange, "UIDMap", "GIDMap", "SubUIDMap", "SubGIDMap")...)
 	rules = append(rules, refused[*podFile]("each app has a /dev/shm of its own; put it into the .container files", "ShmSize")...)
 	rules = append(rules, refused[*podFile]("each app has its own; put it into the .container files", "StopTimeout")...)

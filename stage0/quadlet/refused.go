@@ -2,19 +2,19 @@ package quadlet
 
 // Reasons that several keys have.
 const (
-	needsNetworks = "rkt has no networks between pods yet; Network=host and Network=none work"
-	noHealth      = "rkt has no health checks; an app can tell systemd itself with Notify=true and WatchdogSec= in [Service]"
-	ownRange      = "rkt gives each pod an id range of its own; UserNS=host runs it with the host's ids"
-	noSELinux     = "rkt gives apps no SELinux label"
-	noArguments   = "arguments of podman mean nothing to rkt; see PodArgs= and AppArgs= in [X-Rkt]"
-	ownRetries    = "rkt tries again by itself"
-	noModules     = "rkt reads no containers.conf"
+	noHealth       = "rkt has no health checks; an app can tell systemd itself with Notify=true and WatchdogSec= in [Service]"
+	ownRange       = "rkt gives each pod an id range of its own; UserNS=host runs it with the host's ids"
+	noSELinux      = "rkt gives apps no SELinux label"
+	noArguments    = "arguments of podman mean nothing to rkt; see PodArgs= and AppArgs= in [X-Rkt]"
+	ownRetries     = "rkt tries again by itself"
+	noModules      = "rkt reads no containers.conf"
+	noNetworkFiles = "rkt makes no networks of files; write Network=default, or Network=NAME for one of CNI that is configured in /etc/rkt/net.d"
 )
 
 // refusedContainerKeys are the keys of [Container] that rkt has nothing for. Who
 // adds what one of them needs takes it from here into containerRules.
 func refusedContainerKeys() []rule[*app] {
-	rules := append([]rule[*app]{}, refused[*app](needsNetworks, "PublishPort", "ExposeHostPort", "IP", "IP6", "NetworkAlias", "AddHost", "DNS", "DNSOption", "DNSSearch")...)
+	rules := append([]rule[*app]{}, refused[*app]("the host reaches every port of a pod; PublishPort= is for others", "ExposeHostPort")...)
 	rules = append(rules, refused[*app](noHealth, "HealthInterval", "HealthLogDestination", "HealthMaxLogCount", "HealthMaxLogSize", "HealthOnFailure",
 		"HealthRetries", "HealthStartPeriod", "HealthStartupCmd", "HealthStartupInterval", "HealthStartupRetries", "HealthStartupSuccess",
 		"HealthStartupTimeout", "HealthTimeout")...)

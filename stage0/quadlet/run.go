@@ -19,6 +19,12 @@ type run struct {
 	// named: the pod has a name of its author's.
 	name string
 	keep bool // the pod stays when it is over
+	// nets are the names of its networks, ports what it publishes.
+	nets  []string
+	ports []port
+	// published and resolver are where the author asked for ports and for name
+	// servers.
+	published, resolver []Entry
 	// notify is --sd-notify.
 	notify string
 	// stopping is the longest that an app may take to stop.
@@ -106,7 +112,7 @@ func cleanName(s string) string {
 
 // finishRun makes the unit of what is known by now.
 func (r *run) finishRun() error {
-	if err := r.network(); err != nil {
+	if err := errors.Join(r.network(), r.finishNetwork()); err != nil {
 		return err
 	}
 	for _, a := range r.apps {

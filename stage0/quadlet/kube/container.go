@@ -2,6 +2,7 @@ package kube
 
 import (
 	"math"
+	"net/netip"
 	"path"
 	"slices"
 	"strconv"
@@ -52,19 +53,37 @@ func pull(n node) string {
 	return policy
 }
 
-// port reads what a container listens on. On the host's network that is all;
-// else a port of the host would have to lead there.
+// port reads what a container listens on. Without a port of the host that is all.
 func port(p *Pod, n node) {
+	out := Port{Protocol: "tcp"}
 	n.each(fields{
 		"name":          func(n node) { n.text() },
-		"containerPort": func(n node) { n.number(1, math.MaxUint16) },
-		"protocol":      only("TCP", "UDP", "SCTP"),
-		"hostPort": func(n node) {
-			if n.number(1, math.MaxUint16); !p.HostNetwork {
-				n.fail("ports of the host are not supported; use hostNetwork: true")
-			}
+		"containerPort": func(n node) { out.Container = int(n.number(1, math.MaxUint16)) },
+		"hostPort":      func(n node) { out.Host = int(n.number(1, math.MaxUint16)) },
+		"hostIP":        func(n node) { out.HostIP = address(n) },
+		"protocol": func(n node) {
+			only("TCP", "UDP", "SCTP")(n)
+			out.Protocol = strings.ToLower(n.Value)
 		},
 	})
+	switch {
+	case out.Container == 0:
+		n.fail("there is no containerPort")
+	case out.Host == 0:
+	case out.Protocol == "sctp" && !p.HostNetwork:
+		n.fail("a port of SCTP cannot be published")
+	default:
+		p.Ports = append(p.Ports, out)
+	}
+}
+
+// address reads an address of the host.
+func address(n node) netip.Addr {
+	ip, err := netip.ParseAddr(n.text())
+	if err != nil || ip.Zone() != "" || ip.Is4In6() {
+		n.fail("%q is no address", n.Value)
+	}
+	return ip
 }
 
 func mount(n node) (m Mount) {

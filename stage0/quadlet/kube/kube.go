@@ -9,6 +9,7 @@ package kube
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -31,6 +32,7 @@ type Pod struct {
 	Sysctls             [][2]string
 	Volumes             []Volume
 	Containers          []Container
+	Ports               []Port
 	// security is what containers take over.
 	security security
 }
@@ -52,6 +54,13 @@ type Volume struct {
 	Size       string // of memory
 	Files      []Item
 	line       node
+}
+
+// Port is a port of the host that leads to one of the pod.
+type Port struct {
+	HostIP          netip.Addr // the zero value = every address
+	Host, Container int
+	Protocol        string // "tcp" or "udp"
 }
 
 // Item is a file of a volume.

@@ -29,7 +29,9 @@ func TestWhatIsRefused(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{container("livenessProbe: {}"), "f.yaml:4: spec.containers[0].livenessProbe: the field is not supported"},
 		{container("securityContext: {privileged: true}"), `spec.containers[0].securityContext.privileged: "true" is not supported`},
-		{container("ports: [{containerPort: 80, hostPort: 80}]"), "hostPort: ports of the host are not supported"},
+		{container("ports: [{containerPort: 80, hostPort: 80, protocol: SCTP}]"), "a port of SCTP cannot be published"},
+		{container("ports: [{containerPort: 80, hostPort: 80, hostIP: everywhere}]"), `hostIP: "everywhere" is no address`},
+		{container("ports: [{hostPort: 80}]"), "there is no containerPort"},
 		{container("env: [{name: A, value: 1}]"), "env[0].value: want a text; write it in quotes"},
 		{container("env: [{name: 'A=B', value: x}]"), `"A=B" is not the name of a variable`},
 		{container("env: [{name: '#A', value: x}]"), "is not the name of a variable"},
