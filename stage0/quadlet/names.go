@@ -47,7 +47,7 @@ func (r *run) checkResolver() error {
 func (r *run) addHost(e Entry) error {
 	names, address, ok := strings.Cut(e.Value, ":")
 	if address == "host-gateway" {
-		return e.fail("AddHost=%s is not supported: a pod reaches no address of the host", e.Value)
+		return e.fail("AddHost=%s is not supported: a pod reaches no address of the host by itself; name an address", e.Value)
 	}
 	if inner, bracketed := strings.CutPrefix(address, "["); bracketed {
 		address = strings.TrimSuffix(inner, "]")
