@@ -69,5 +69,7 @@ func (s *stage1) command(entry string, args ...string) ([]string, error) {
 // in Go does one thing at a time; with one processor its runtime starts sooner
 // and takes 200 KiB less for as long as the pod lives.
 func stage1Environment() []string {
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOMAXPROCS=1"}
+	// A heap of a few hundred KiB in one huge page costs 2 MiB, where the host gives
+	// huge pages to all.
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOMAXPROCS=1", "GODEBUG=disablethp=1"}
 }
