@@ -158,7 +158,22 @@ func (s supervisor) measure(b *bed, n int) (float64, error) {
 			return 0, err
 		}
 	}
-	return float64(pssOf(s.process)) / 1024, nil
+	return float64(settled(func() int64 { return pssOf(s.process) })) / 1024, nil
+}
+
+// settled is a value that has become what it stays: a process that is idle
+// gives back what its start needed.
+func settled(value func() int64) int64 {
+	last := value()
+	for same := 0; same < 3; {
+		time.Sleep(2 * time.Second)
+		now := value()
+		if same++; now*100 < last*99 || last*101 < now*100 {
+			same = 0
+		}
+		last = now
+	}
+	return last
 }
 
 // containerd starts a containerd with the busybox image, whose pods have shims.
@@ -174,7 +189,7 @@ func (b *bed) containerd() (_ supervisor, stop func(), err error) {
 		daemon.Wait()
 	}
 	ctr := func(args ...string) []string { return append([]string{"ctr", "--address", socket}, args...) }
-	for range 600 {
+	for range 600 { // it has no event for a client to wait on
 		if exec.Command("ctr", "--address", socket, "version").Run() == nil {
 			break
 		}
