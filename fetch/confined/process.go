@@ -21,7 +21,7 @@ import (
 
 // exitGrace is how long rkt-fetch may take to end once it has said Done or was
 // told to end; a process that has nothing left to do needs none of it.
-const exitGrace = 5 * time.Second
+const exitGrace = 30 * time.Second
 
 // startGrace is how long it may take to confine itself.
 const startGrace = time.Minute
